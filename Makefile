@@ -1,0 +1,31 @@
+# `make repro` and `make test` are all a fresh clone needs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: repro test test-slow lint clean
+
+repro: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+test: .venv/installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest
+
+test-slow: .venv/installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+clean:
+	rm -rf .venv .state
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements.txt requirements-dev.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@ .venv/installed

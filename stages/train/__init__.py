@@ -1,0 +1,1 @@
+"""The stage `train`: QLoRA fine-tuning of one backbone on one fold."""

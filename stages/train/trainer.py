@@ -1,0 +1,174 @@
+"""Training on packed rows: transformers' Trainer with its step, order and validation replaced."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+
+from stages.params import Params
+from stages.train.compute import Compute, accumulate, predict
+from stages.train.examples import Examples
+from stages.train.gates import require_finite
+from stages.train.model import adapter_parameters, head_parameters
+from stages.train.packing import Step, plan, share
+
+TRAINER_STATE = "trainer_state.json"  # what transformers writes last into a checkpoint
+
+
+class PackedTrainer(Trainer):
+    """One pass over a plan of steps; each step's examples are packed into rows of a token budget.
+
+    The Trainer keeps what it does well: schedule, clipping, checkpoints, resuming, several devices,
+    progress. To it the plan is one epoch, so that a resumed run finds its place exactly.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        examples: Examples,
+        validation: Examples,
+        compute: Compute,
+        params: Params,
+        folder: Path,
+    ) -> None:
+        budget = params.budget
+        self.examples, self.validation, self.compute = examples, validation, compute
+        self.steps = plan(
+            len(examples), budget.batch_size, budget.epochs, params.train.swap, params.seed
+        )
+        self.steps_per_epoch = len(self.steps) // budget.epochs
+        self.seconds = 0.0
+        super().__init__(
+            model=model,
+            args=_arguments(params, folder, len(self.steps), self.steps_per_epoch, compute.device),
+            eval_dataset=validation,
+            optimizers=(_optimizer(model, params), None),
+            callbacks=[_Clock(self)],
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Every process reads the whole plan and takes its share of each step."""
+        return DataLoader(self.steps, batch_size=1, collate_fn=lambda steps: steps[0])
+
+    def get_batch_samples(self, steps: Iterator[Step], *_: object) -> tuple[list[Step], None]:
+        """One item of the loader is one optimiser step."""
+        return [next(steps)], None
+
+    def training_step(self, model: nn.Module, step: Step, *_: object) -> Tensor:
+        """Accumulate the gradient of one global batch; returns its mean loss."""
+        start = time.perf_counter()
+        model.train()
+        encoded = [
+            (self.examples.encode(i, swapped).ids, self.examples.label(i, swapped))
+            for i, swapped in zip(step.examples, step.swapped, strict=True)
+        ]
+        world = self.args.world_size
+        mine = share([len(ids) for ids, _ in encoded], self.args.process_index, world)
+        ids, labels = zip(*(encoded[i] for i in mine), strict=True)
+        # Processes' gradients are averaged, so each divides by its even share of the global batch.
+        loss = accumulate(
+            model, ids, labels, self.compute, self._backward, batch_size=len(encoded) / world
+        )
+        require_finite("training_loss", loss.item(), self.state.global_step + 1)
+        self.seconds += time.perf_counter() - start
+        return loss
+
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model_wrapped)
+        with sync:
+            self.accelerator.backward(loss)
+
+    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
+        """Validation loss, answers in the file's order, in nats an example.
+
+        The last epoch's is left to the out-of-fold predictions, which measure the same.
+        """
+        if self.state.global_step == self.state.max_steps:
+            return {}
+        loss = log_loss(self.model, self.validation, self.compute)
+        self.log({"eval_loss": loss})
+        return {"eval_loss": loss}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with the epochs of the plan, and the seconds so far, which resuming continues."""
+        super().log({**logs, "train_seconds": self.seconds}, start_time)
+
+    def floating_point_ops(self, inputs: Step) -> int:
+        """Not estimated: transformers counts padding, and there is none."""
+        return 0
+
+
+class _Clock(TrainerCallback):
+    """Lets a resumed run go on counting its seconds."""
+
+    def __init__(self, trainer: PackedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
+        logged = [entry["train_seconds"] for entry in state.log_history if "train_seconds" in entry]
+        self.trainer.seconds = logged[-1] if logged else 0.0
+
+
+def log_loss(model: PeftModel, examples: Examples, compute: Compute) -> float:
+    """Mean three-class log loss over examples in the file's order."""
+    logits = torch.from_numpy(predict(model, examples, compute, swapped=False))
+    return nn.functional.cross_entropy(logits, torch.tensor(examples.labels)).item()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end, if any."""
+    whole = [
+        state.parent for state in folder.glob(f"checkpoint-*/{TRAINER_STATE}") if _whole(state)
+    ]
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _whole(state: Path) -> bool:
+    try:
+        json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def _optimizer(model: PeftModel, params: Params) -> torch.optim.AdamW:
+    groups = [
+        {"params": list(adapter_parameters(model).values()), "lr": params.checkpoint.lr},
+        {"params": list(head_parameters(model).values()), "lr": params.checkpoint.head_lr},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        weight_decay=params.train.optimizer.weight_decay,
+    )
+
+
+def _arguments(
+    params: Params, folder: Path, steps: int, steps_per_epoch: int, device: torch.device
+) -> TrainingArguments:
+    train = params.train
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,
+        per_device_train_batch_size=params.budget.batch_size,
+        lr_scheduler_type=train.optimizer.schedule,
+        warmup_steps=round(train.optimizer.warmup * steps),
+        max_grad_norm=train.optimizer.max_grad_norm,
+        eval_strategy="steps",
+        eval_steps=steps_per_epoch,
+        logging_first_step=True,
+        logging_steps=train.log_steps,
+        logging_nan_inf_filter=False,
+        save_steps=train.save_steps,
+        save_total_limit=2,
+        report_to="none",
+        remove_unused_columns=False,
+        seed=params.seed,
+        use_cpu=device.type == "cpu",
+    )

@@ -1,0 +1,115 @@
+"""Tiny models of the real architectures, a real tokenizer trained on the spot, and a few battles."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a hub starts its own
+
+import pandas as pd
+import pytest
+import torch
+import transformers
+import yaml
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from stages.params import Params
+
+REPO = Path(__file__).parent.parent
+REAL_VOTES = REPO.parent / "shared/data/lmsys_arena_sample.csv.gz"
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.3,
+}
+CONFIGS = {
+    "llama": transformers.LlamaConfig,
+    "gemma2": transformers.Gemma2Config,
+    "gemma3": transformers.Gemma3TextConfig,
+    "qwen2": transformers.Qwen2Config,
+}
+
+
+@pytest.fixture
+def real_votes() -> Path:
+    """The file of real votes, where there is one."""
+    if not REAL_VOTES.exists():
+        pytest.skip("no real votes beside this checkout")
+    return REAL_VOTES
+
+
+@pytest.fixture
+def params() -> Params:
+    """The shipped params with a budget for tiny models."""
+    raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    raw["scales"]["smoke"] |= {"rows": 24, "max_tokens": 128, "token_budget": 256, "batch_size": 4}
+    raw["train"] |= {"dtype": "float32", "log_steps": 1, "save_steps": 2}
+    raw["train"]["lora"] |= {"r": 4, "alpha": 8}
+    raw["backbones"]["llama"]["small"] |= {"lr": 5.0e-3, "head_lr": 5.0e-3}
+    return Params.model_validate(raw)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with a start token, as Llama 3's and Gemma's have."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["User: which answer is better? A, B or tie"] * 8, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair=None, special_tokens=[("<s>", 0)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, tiny_tokenizer):
+    """Give the folder of a tiny random checkpoint of an architecture, made once a session."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def make(architecture: str = "llama") -> Path:
+        path = folder / architecture
+        if not path.exists():
+            config = CONFIGS[architecture](
+                vocab_size=len(tiny_tokenizer), bos_token_id=0, eos_token_id=1, **SIZES
+            )
+            transformers.set_seed(0)
+            model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model.save_pretrained(path)
+            tiny_tokenizer.save_pretrained(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def battles() -> pd.DataFrame:
+    """Made-up battles of one to three turns, the better answer marked by a word."""
+    rows = []
+    for i in range(24):
+        turns = 1 + i % 3
+        label = i % 3
+        words = {0: ("good", "bad"), 1: ("bad", "good"), 2: ("good", "good")}[label]
+        rows.append(
+            {
+                "id": f"id-{i}",
+                "prompt": [f"question {i} turn {t}" for t in range(turns)],
+                "response_a": [f"a {words[0]} answer {i}" for _ in range(turns)],
+                "response_b": [f"a {words[1]} reply {i}" * (1 + i % 4) for _ in range(turns)],
+                "label": label,
+            }
+        )
+    return pd.DataFrame(rows)

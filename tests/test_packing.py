@@ -1,0 +1,64 @@
+"""Packed rows hold every example once, whole, and change nothing that a model computes."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.params import Quantization
+from stages.train.gates import probing
+from stages.train.model import build, logits
+from stages.train.packing import pack, plan, share
+
+CPU = torch.device("cpu")
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(60, 200))
+def test_every_example_stands_once_and_whole_in_a_row_within_the_budget(lengths, budget):
+    examples = [[i] * n for i, n in enumerate(lengths)]
+    seen = {}
+    for row in pack(examples, budget):
+        assert row.input_ids.shape == row.position_ids.shape
+        assert row.input_ids.shape[1] <= budget
+        start = 0
+        for i, last in zip(row.index.tolist(), row.last.tolist(), strict=True):
+            seen[i] = row.input_ids[0, start : last + 1].tolist()
+            assert row.position_ids[0, start : last + 1].tolist() == list(range(lengths[i]))
+            start = last + 1
+        assert start == row.input_ids.shape[1]
+    assert seen == dict(enumerate(examples))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3", "qwen2"])
+@pytest.mark.parametrize("objective", ["classify", "sft"])
+def test_a_packed_example_has_the_logits_it_has_alone(tiny, params, architecture, objective):
+    unquantised = Quantization(type="none", double=False)
+    train = params.train.model_copy(update={"quantization": unquantised, "objective": objective})
+    model = build(tiny(architecture), train, CPU).eval()
+    examples = [[i + 2] * (3 + 7 * i) + [5, 6] for i in range(6)]
+    with probing(model), torch.no_grad():
+        (packed,) = pack(examples, 1000)
+        together = logits(model, packed, torch.float32)
+        alone = [logits(model, pack([ids], 1000)[0], torch.float32)[0] for ids in examples]
+    torch.testing.assert_close(together, torch.stack(alone), atol=1e-4, rtol=1e-4)
+    assert together.std(dim=0).max() > 1e-3, "the examples must be told apart"
+
+
+def test_the_plan_shows_every_example_once_an_epoch_and_swaps_half():
+    steps = plan(n=101, batch_size=8, epochs=3, swap=True, seed=1)
+    assert [len(step.examples) for step in steps[:13]] == [8] * 12 + [5]
+    for epoch in range(3):
+        shown = [i for step in steps[13 * epoch : 13 * (epoch + 1)] for i in step.examples]
+        assert sorted(shown) == list(range(101))
+    swapped = [s for step in steps for s in step.swapped]
+    assert 0.4 < sum(swapped) / len(swapped) < 0.6
+    assert steps == plan(n=101, batch_size=8, epochs=3, swap=True, seed=1)
+    assert steps != plan(n=101, batch_size=8, epochs=3, swap=True, seed=2)
+
+
+@given(st.lists(st.integers(1, 2048), min_size=8, max_size=32), st.integers(1, 4))
+def test_processes_share_a_batch_without_loss_and_with_balanced_tokens(lengths, world):
+    parts = [share(lengths, rank, world) for rank in range(world)]
+    assert sorted(i for part in parts for i in part) == list(range(len(lengths)))
+    tokens = [sum(lengths[i] for i in part) for part in parts]
+    assert max(tokens) - min(tokens) <= max(lengths)
