@@ -1,4 +1,4 @@
-"""Tiny models of the real architectures, a real tokenizer trained on the spot, and a few battles."""
+"""Tiny models of the real architectures, a real tokenizer, and a few made-up battles."""
 
 import os
 from pathlib import Path

@@ -110,20 +110,22 @@ def check_before(
         truth: the label of each battle by id, from the votes' own table.
 
     Raises:
-        GateFailed: naming every gate that failed.
+        GateFailed: naming every gate that failed; first those that need no pass of the model.
     """
     model.eval()
-    gates = [
-        special_tokens(examples),
-        labels(examples, truth),
-        swap(examples),
-        *parameters(model, compute),
-        soft_capping(model),
-        first_loss(model, examples, compute),
-    ]
+    by_sight = require(
+        [
+            special_tokens(examples),
+            labels(examples, truth),
+            swap(examples),
+            *parameters(model, compute),
+            soft_capping(model),
+        ]
+    )
+    by_trial = [first_loss(model, examples, compute)]
     with probing(model):
         logits = _logits(model, examples, compute)
-        gates += [
+        by_trial += [
             finite(logits),
             pooled_token(model, examples, compute, logits),
             *(part_read(model, examples, compute, logits, part) for part in ("prompt", "a", "b")),
@@ -131,7 +133,7 @@ def check_before(
             loss_scale(model, examples, compute),
             gradients(model, examples, compute),
         ]
-    return require(gates)
+    return by_sight + require(by_trial)
 
 
 def require(gates: list[Gate]) -> list[Gate]:
@@ -247,7 +249,7 @@ def part_read(
     """Another text in one part of a battle moves what the head reads."""
     name = "prompt_read" if part == "prompt" else f"answer_{part}_read"
     changed = [
-        [replace(round_, **{part: getattr(round_, part)[::-1] + [0]}) for round_ in rounds]
+        [replace(round_, **{part: [*getattr(round_, part)[::-1], 0]}) for round_ in rounds]
         for rounds in examples.rounds
     ]
     after = _logits(model, replace(examples, rounds=changed), compute)

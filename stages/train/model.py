@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from stages.errors import UserError
 from stages.params import Train
 from stages.train.packing import Row
 
@@ -37,8 +38,16 @@ def compute_dtype(requested: str, device: torch.device) -> torch.dtype:
 def attention_for(config: PreTrainedConfig, requested: str, device: torch.device) -> str:
     """The attention implementation: the fastest that is exact for this architecture.
 
-    SDPA silently drops Gemma 2's soft-capping of attention logits, so it is never chosen for it.
+    SDPA drops Gemma 2's soft-capping of attention logits, in some releases silently.
+
+    Raises:
+        UserError: SDPA was asked for, for such an architecture.
     """
+    if requested == "sdpa" and soft_capped(config):
+        raise UserError(
+            f"train.attention is sdpa, but {config.model_type} caps its attention logits, which "
+            "sdpa leaves out: use auto, eager or flex_attention"
+        )
     if requested != "auto":
         return requested
     if device.type == "cuda":
@@ -81,8 +90,7 @@ def build(weights: Path, train: Train, device: torch.device) -> PeftModel:
     if classify:
         nn.init.zeros_(base.score.weight)
     if train.gradient_checkpointing:
-        base.gradient_checkpointing_enable({"use_reentrant": False})
-        base.enable_input_require_grads()
+        base.activation_checkpointing_enable()
     model = get_peft_model(base, _lora(train, classify))
     if classify:
         head(model).float()

@@ -1,0 +1,219 @@
+"""Why a run stays at the class prior: each known fault planted in a model, and the gate it meets."""
+
+import bitsandbytes as bnb
+import peft
+import pytest
+import torch
+from torch import nn
+from transformers import AutoTokenizer
+
+from stages.errors import UserError
+from stages.prompts import Encoded, Template
+from stages.train import gates, model
+from stages.train.compute import Compute
+from stages.train.examples import Examples, tokenize
+from stages.train.fold import a_few
+from stages.train.model import build, head
+from stages.train.objective import Objective
+
+CPU = torch.device("cpu")
+
+
+class Setting:
+    """A sound tiny run, for a test to break in one place."""
+
+    def __init__(self, checkpoint, battles, params):
+        self.params = params
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        template = Template(tokenizer, params.budget.max_tokens, params.prompt)
+        self.examples = a_few(tokenize(battles, template))
+        self.truth = dict(zip(battles.id, battles.label, strict=True))
+        self.checkpoint = checkpoint
+        self.compute = Compute(Objective(), CPU, torch.float32, params.budget.token_budget)
+        self.model = build(checkpoint, params.train, CPU)
+
+    @property
+    def base(self):
+        return self.model.get_base_model()
+
+    def failed(self) -> set[str]:
+        """The names of the gates that fail."""
+        try:
+            gates.check_before(self.model, self.examples, self.truth, self.compute)
+        except gates.GateFailed as error:
+            assert all(gate.name in str(error) for gate in error.gates)
+            return {gate.name for gate in error.gates}
+        return set()
+
+
+@pytest.fixture
+def setting(tiny, battles, params) -> Setting:
+    return Setting(tiny(), battles, params)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3", "qwen2"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_sound_run_passes(tiny, battles, params, architecture, dtype):
+    train = params.train.model_copy(update={"dtype": dtype})
+    setting = Setting(tiny(architecture), battles, params.model_copy(update={"train": train}))
+    setting.compute = Compute(Objective(), CPU, getattr(torch, dtype), 256)
+    assert setting.failed() == set()
+
+
+def test_gates_leave_the_model_as_they_found_it(setting):
+    before = {n: p.detach().clone() for n, p in setting.model.named_parameters()}
+    assert setting.failed() == set()
+    for name, parameter in setting.model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+        assert parameter.grad is None
+
+
+def pool_where(setting, position):
+    """Plant a head that reads the token at position(ids) of each example."""
+    base = setting.base
+
+    def forward(input_ids, position_ids, last, **_):
+        hidden = base.base_model(
+            input_ids=input_ids, position_ids=position_ids, use_cache=False
+        ).last_hidden_state[0]
+        starts = torch.cat([torch.zeros(1, dtype=torch.long), last[:-1] + 1])
+        read = [s + position(input_ids[0, s : e + 1]) for s, e in zip(starts, last, strict=True)]
+        return base.score(hidden[torch.stack(read)].float())
+
+    base.forward = forward
+
+
+def test_1_the_pad_token_stands_inside_the_text_and_is_pooled(setting):
+    pad = setting.examples.encode(0).ids[3]
+    pool_where(setting, lambda ids: (ids == pad).int().argmax() - 1)
+    assert "pooled_token" in setting.failed()
+
+
+def test_2_a_padded_position_is_pooled(setting):
+    base, pad = setting.base, 1
+
+    def forward(input_ids, position_ids, last, **_):
+        ends = (last + 1).tolist()
+        parts = [input_ids[0, s:e] for s, e in zip([0, *ends[:-1]], ends, strict=True)]
+        padded = nn.utils.rnn.pad_sequence(parts + [torch.full((200,), pad)], True, pad)[:-1]
+        hidden = base.base_model(input_ids=padded, use_cache=False).last_hidden_state
+        return base.score(hidden[:, -1].float())
+
+    base.forward = forward
+    assert "pooled_token" in setting.failed()
+
+
+def test_3_the_head_starts_at_random(setting):
+    nn.init.normal_(head(setting.model).weight, std=1.0)
+    assert setting.failed() == {"first_loss"}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_4_the_head_is_not_saved(setting, monkeypatch, trained):
+    whole = model._lora(setting.params.train, classify=True)
+    whole.task_type, whole.modules_to_save = peft.TaskType.FEATURE_EXTRACTION, None
+    monkeypatch.setattr(model, "_lora", lambda *_: whole)
+    setting.model = build(setting.checkpoint, setting.params.train, CPU)
+    setting.base.score.weight.requires_grad_(trained)
+    assert setting.failed() >= ({"reload"} if trained else {"head"})
+
+
+def test_5_the_head_is_quantised(setting):
+    quantised = bnb.nn.Linear4bit(32, 3, bias=False, compute_dtype=torch.float32).to(CPU)
+    setting.base.score.modules_to_save["default"] = quantised
+    assert "head" in setting.failed()
+
+
+def test_6_checkpointing_without_input_gradients(setting):
+    setting.base.activation_checkpointing_enable(
+        activation_checkpointing_kwargs={"use_reentrant": True}
+    )
+    setting.base.disable_input_require_grads()
+    assert setting.failed() == {"gradients"}
+
+
+def test_7_the_adapter_is_in_half_precision(setting):
+    for parameter in model.adapter_parameters(setting.model).values():
+        parameter.data = parameter.data.bfloat16()
+    assert setting.failed() == {"adapter_dtype"}
+
+
+def test_7_float16_overflows(setting):
+    train = setting.params.train.model_copy(update={"dtype": "float16"})
+    setting.model = build(setting.checkpoint, train, CPU)
+    setting.compute = Compute(Objective(), CPU, torch.float16, 256)
+    for layer in setting.base.base_model.layers:
+        layer.post_attention_layernorm.weight.data.fill_(6e4)
+    assert "finite" in setting.failed()
+
+
+@pytest.mark.parametrize("start", [[], [0, 0]], ids=["dropped", "doubled"])
+def test_8_the_start_token_is_dropped_or_doubled(setting, start):
+    setting.examples.template.start = start
+    assert setting.failed() == {"special_tokens"}
+
+
+def test_8_a_text_makes_a_special_token(setting):
+    rounds = setting.examples.rounds[0]
+    rounds[-1].prompt.append(setting.examples.template.tokenizer.eos_token_id)
+    assert "special_tokens" in setting.failed()
+
+
+def test_9_truncation_removes_answer_b(setting, monkeypatch):
+    whole = Template.encode
+
+    def cut(self, rounds, swapped=False):
+        ids = whole(self, rounds, swapped).ids
+        return Encoded(ids[:12] + self.question, dropped=len(ids) - 12)
+
+    monkeypatch.setattr(Template, "encode", cut)
+    assert {"answer_a_read", "answer_b_read"} <= setting.failed()
+
+
+def test_10_the_loss_is_the_mean_of_row_means(setting, monkeypatch):
+    def mean_of_rows(model_, ids, labels, compute, backward, batch_size=None):
+        labels = torch.tensor(labels)
+        for row in gates_pack(ids, compute.token_budget):
+            losses = compute.objective.loss(
+                model.logits(model_, row, compute.dtype), labels[row.index]
+            )
+            backward(losses.mean(), False)
+        return losses.mean().detach()
+
+    from stages.train.packing import pack as gates_pack
+
+    monkeypatch.setattr(gates, "accumulate", mean_of_rows)
+    assert setting.failed() == {"loss_scale"}
+
+
+def test_11_gemma_2_on_a_kernel_without_soft_capping(tiny, battles, params):
+    setting = Setting(tiny("gemma2"), battles, params)
+    setting.model.config._attn_implementation = "sdpa"
+    assert setting.failed() == {"soft_capping"}
+    with pytest.raises(UserError, match="sdpa leaves out"):
+        build(tiny("gemma2"), params.train.model_copy(update={"attention": "sdpa"}), CPU)
+
+
+def test_12_labels_are_permuted(setting):
+    few = setting.examples
+    setting.examples = Examples(
+        few.ids, few.rounds, [(n + 1) % 3 for n in few.labels], few.template
+    )
+    assert setting.failed() == {"labels"}
+
+
+def test_12_answers_are_swapped_without_their_labels(setting, monkeypatch):
+    monkeypatch.setattr(Examples, "label", lambda self, i, swapped=False: self.labels[i])
+    assert setting.failed() == {"swap"}
+
+
+def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
+    nn.init.normal_(head(setting.model).weight, std=1.0)
+    with pytest.raises(gates.GateFailed, match=r"(?s)first_loss: found .*ln 3.*random values"):
+        gates.check_before(setting.model, setting.examples, setting.truth, setting.compute)
+
+
+def test_every_gate_has_its_causes(setting):
+    passed = gates.check_before(setting.model, setting.examples, setting.truth, setting.compute)
+    passed.append(gates.adapter_moved(setting.model))
+    assert {gate.name for gate in passed} | {"training_loss"} == set(gates.CAUSES)
