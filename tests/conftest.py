@@ -97,7 +97,12 @@ def tiny(tmp_path_factory, tiny_tokenizer):
 
 @pytest.fixture
 def battles() -> pd.DataFrame:
-    """Made-up battles of one to three turns, the better answer marked by a word."""
+    """Made-up battles; see make_battles."""
+    return make_battles()
+
+
+def make_battles() -> pd.DataFrame:
+    """24 battles of one to three turns, the better answer marked by a word."""
     rows = []
     for i in range(24):
         turns = 1 + i % 3

@@ -1,4 +1,4 @@
-"""Why a run stays at the class prior: each known fault planted in a model, and the gate it meets."""
+"""Each known reason why a run stays at the class prior, planted, and the gate that it meets."""
 
 import bitsandbytes as bnb
 import peft
@@ -95,7 +95,7 @@ def test_2_a_padded_position_is_pooled(setting):
     def forward(input_ids, position_ids, last, **_):
         ends = (last + 1).tolist()
         parts = [input_ids[0, s:e] for s, e in zip([0, *ends[:-1]], ends, strict=True)]
-        padded = nn.utils.rnn.pad_sequence(parts + [torch.full((200,), pad)], True, pad)[:-1]
+        padded = nn.utils.rnn.pad_sequence([*parts, torch.full((200,), pad)], True, pad)[:-1]
         hidden = base.base_model(input_ids=padded, use_cache=False).last_hidden_state
         return base.score(hidden[:, -1].float())
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import transformers
 from filelock import FileLock
 
 from stages import backbones
@@ -13,7 +14,7 @@ from stages.errors import stage
 from stages.params import load
 from stages.root import state
 from stages.train.fingerprint import fingerprint, versions
-from stages.train.fold import train_fold
+from stages.train.fold import Trained, train_fold
 
 BATTLES = Path("data/prepared/battles.parquet")
 FOLDS = Path("data/folds/folds.parquet")
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
     parser.add_argument("fold", type=int)
     fold = parser.parse_args().fold
+    transformers.logging.set_verbosity_error()  # gates and errors are ours to tell
     params = load()
     record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
     weights = backbones.fetch(record, params.checkpoint, state())
@@ -43,7 +45,7 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
-def _write(fold: int, trained, summary: dict) -> None:
+def _write(fold: int, trained: Trained, summary: dict) -> None:
     adapter = Path(f"models/fold-{fold}")
     predictions = Path(f"data/predictions/fold-{fold}.parquet")
     metrics = Path(f"metrics/folds/fold-{fold}.json")

@@ -70,7 +70,10 @@ def train_fold(
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
 
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
-    trainer.train(resume_from_checkpoint=str(last_checkpoint(folder) or "") or None)
+    checkpoint = last_checkpoint(folder)
+    if checkpoint:
+        print(f"going on from step {checkpoint.name.removeprefix('checkpoint-')}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     passed += gates.require([gates.adapter_moved(model)])
     logits = {order: predict(model, validation, compute, order == "ba") for order in ("ab", "ba")}
     final_loss = _log_loss(logits["ab"], validation.labels)

@@ -1,0 +1,230 @@
+"""One fold as its stage runs it: it learns, survives a kill, and its adapter stands alone."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import REPO
+
+FAST = {"rows": 24, "max_tokens": 128, "token_budget": 256, "batch_size": 4, "epochs": 2}
+
+
+class Workspace:
+    """A folder with what the stage `train` needs, as `prepare`, `split` and `weights` leave it."""
+
+    def __init__(self, path: Path, checkpoint: Path, battles: pd.DataFrame) -> None:
+        self.path = path
+        self.raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+        self.raw["scales"]["smoke"] |= FAST
+        self.raw["train"] |= {"dtype": "float32", "log_steps": 1, "save_steps": 2}
+        entry = {"folder": str(checkpoint), "lr": 5.0e-3, "head_lr": 5.0e-3}
+        self.raw["backbones"]["llama"]["small"] = entry
+        self.write_params()
+        folds = pd.DataFrame({"id": battles.id, "group": battles.id})
+        folds["fold"] = np.arange(len(battles)) // 3 % 2
+        for name, frame in (("prepared/battles", battles), ("folds/folds", folds)):
+            file = path / f"data/{name}.parquet"
+            file.parent.mkdir(parents=True)
+            frame.to_parquet(file)
+        self.run("weights")
+
+    def write_params(self) -> None:
+        (self.path / "params.yaml").write_text(yaml.safe_dump(self.raw), encoding="utf-8")
+
+    def start(self, *stage: str) -> subprocess.Popen:
+        environment = os.environ | {"PYTHONPATH": str(REPO), "DVC_ROOT": str(self.path)}
+        return subprocess.Popen(
+            [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:]],
+            cwd=self.path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *stage: str) -> str:
+        process = self.start(*stage)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        return output
+
+    def kill_after(self, step: int, *stage: str) -> None:
+        """Start a stage and kill it as soon as its checkpoint of that step is written."""
+        process = self.start(*stage)
+        checkpoints = self.path / ".state/checkpoints"
+        while not list(checkpoints.glob(f"*/checkpoint-{step}/trainer_state.json")):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def predictions(self) -> pd.DataFrame:
+        return pd.read_parquet(self.path / "data/predictions/fold-0.parquet")
+
+    def summary(self) -> dict:
+        return json.loads((self.path / "metrics/folds/fold-0.json").read_text(encoding="utf-8"))
+
+    def curves(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / "metrics/folds/fold-0.csv")
+
+
+@pytest.fixture
+def workspace(tmp_path, tiny, battles) -> Workspace:
+    return Workspace(tmp_path, tiny(), battles)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny) -> Workspace:
+    """A run that nobody stopped."""
+    from tests.conftest import make_battles
+
+    workspace = Workspace(tmp_path_factory.mktemp("whole"), tiny(), make_battles())
+    workspace.output = workspace.run("train", "0")
+    return workspace
+
+
+def test_a_fold_leaves_predictions_in_both_orders_curves_and_its_cost(whole):
+    predictions = whole.predictions()
+    folds = pd.read_parquet(whole.path / "data/folds/folds.parquet")
+    assert sorted(predictions.id) == sorted(folds.id[folds.fold == 0])
+    logits = predictions[[f"{o}_{c}" for o in ("ab", "ba") for c in ("a", "b", "tie")]]
+    assert np.isfinite(logits.to_numpy()).all()
+    assert not np.allclose(logits.iloc[:, :3], logits.iloc[:, 3:]), "both orders are computed"
+
+    curves = whole.curves()
+    assert curves.training_loss.notna().sum() == 6
+    assert curves[curves.validation_loss.notna()].epoch.tolist() == [1.0, 2.0]
+    summary = whole.summary()
+    assert summary["first_loss"] == pytest.approx(np.log(3), abs=1e-3)
+    assert {gate["name"] for gate in summary["gates"]} >= {"pooled_token", "adapter_moved"}
+    assert all(gate["passed"] for gate in summary["gates"])
+    assert summary["steps"] == 6 and summary["tokens_seen"] > 0
+    assert not list((whole.path / ".state/checkpoints").glob("*/")), "checkpoints are cleared"
+    assert "remaining" not in whole.output and "Traceback" not in whole.output
+
+
+def test_killed_and_started_again_it_ends_as_if_never_stopped(whole, workspace):
+    workspace.kill_after(2, "train", "0")
+    assert not (workspace.path / "metrics/folds/fold-0.json").exists()
+    output = workspace.run("train", "0")
+    assert "going on from step 2" in output or "going on from step 4" in output
+    pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+    pd.testing.assert_frame_equal(workspace.curves(), whole.curves())
+
+
+@pytest.mark.parametrize("change", ["fold", "data", "params", "backbone"])
+def test_another_run_never_takes_up_that_checkpoint(workspace, tiny, change):
+    workspace.kill_after(2, "train", "0")
+    fold = "0"
+    if change == "fold":
+        fold = "1"
+    elif change == "data":
+        file = workspace.path / "data/prepared/battles.parquet"
+        battles = pd.read_parquet(file)
+        battles.loc[0, "label"] = (battles.label[0] + 1) % 3
+        battles.to_parquet(file)
+    elif change == "params":
+        workspace.raw["train"]["optimizer"]["weight_decay"] = 0.02
+        workspace.write_params()
+    else:
+        workspace.raw["backbones"]["llama"]["small"]["folder"] = str(tiny("qwen2"))
+        workspace.write_params()
+        workspace.run("weights")
+    output = workspace.run("train", fold)
+    assert "going on from" not in output
+
+
+def test_a_checkpoint_cut_short_by_the_kill_is_passed_over(whole, workspace):
+    workspace.kill_after(4, "train", "0")
+    (folder,) = (workspace.path / ".state/checkpoints").glob("*/")
+    newest = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    state = newest / "trainer_state.json"
+    state.write_text(state.read_text(encoding="utf-8")[:100], encoding="utf-8")
+    workspace.run("train", "0")
+    pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+
+
+PLAIN = """
+import json, sys, torch
+from peft import {auto}
+from transformers import AutoTokenizer, BitsAndBytesConfig
+adapter, ids = sys.argv[1], json.loads(sys.argv[2])
+config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32,
+    llm_int8_skip_modules=["score", "lm_head"])
+model = {auto}.from_pretrained(
+    adapter, dtype=torch.float32, quantization_config=config, device_map="cpu"{extra})
+model.eval()
+AutoTokenizer.from_pretrained(adapter)
+with torch.no_grad():
+    out = model(input_ids=torch.tensor([ids])).logits
+print(json.dumps(out[0].tolist() if out.ndim == 2 else out[0, -1].tolist()))
+"""
+
+
+@pytest.mark.parametrize("objective", ["classify", "sft"])
+def test_the_adapter_gives_the_same_logits_with_plain_peft(workspace, objective, tmp_path):
+    from transformers import AutoTokenizer
+
+    from stages.params import Params
+    from stages.prompts import Template, answer_ids
+    from stages.train.examples import tokenize
+
+    workspace.raw["train"]["objective"] = objective
+    workspace.write_params()
+    workspace.run("train", "0")
+    params = Params.model_validate(workspace.raw)
+    adapter = workspace.path / "models/fold-0"
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    battles = pd.read_parquet(workspace.path / "data/prepared/battles.parquet")
+    examples = tokenize(battles, Template(tokenizer, FAST["max_tokens"], params.prompt))
+    row = workspace.predictions().iloc[0]
+    ids = examples.encode(examples.ids.index(row.id)).ids
+
+    classify = objective == "classify"
+    script = PLAIN.format(
+        auto="AutoPeftModelForSequenceClassification" if classify else "AutoPeftModelForCausalLM",
+        extra=", num_labels=3" if classify else "",
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(adapter), json.dumps(ids)],
+        cwd=elsewhere,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    plain = json.loads(done.stdout.splitlines()[-1])
+    plain = plain if classify else [plain[i] for i in answer_ids(tokenizer)]
+    np.testing.assert_allclose(plain, row[["ab_a", "ab_b", "ab_tie"]].astype(float), atol=1e-4)
+
+
+def test_a_failed_gate_ends_the_stage_with_its_name_and_no_traceback(workspace):
+    weights = Path(workspace.raw["backbones"]["llama"]["small"]["folder"])
+    broken = workspace.path / "broken"
+    shutil.copytree(weights, broken)
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.embed_tokens.weight"][:] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    workspace.raw["backbones"]["llama"]["small"]["folder"] = str(broken)
+    workspace.write_params()
+    workspace.run("weights")
+    process = workspace.start("train", "0")
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "finite: found" in output and "likely cause" in output
+    assert "Traceback" not in output
