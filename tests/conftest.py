@@ -27,6 +27,7 @@ SIZES = {
     "max_position_embeddings": 512,
     "initializer_range": 0.3,
 }
+WINDOW = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
 CONFIGS = {
     "llama": transformers.LlamaConfig,
     "gemma2": transformers.Gemma2Config,
@@ -83,8 +84,9 @@ def tiny(tmp_path_factory, tiny_tokenizer):
     def make(architecture: str = "llama") -> Path:
         path = folder / architecture
         if not path.exists():
+            window = WINDOW if architecture.startswith("gemma") else {}
             config = CONFIGS[architecture](
-                vocab_size=len(tiny_tokenizer), bos_token_id=0, eos_token_id=1, **SIZES
+                vocab_size=len(tiny_tokenizer), bos_token_id=0, eos_token_id=1, **SIZES, **window
             )
             transformers.set_seed(0)
             model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)

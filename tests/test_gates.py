@@ -72,12 +72,12 @@ def pool_where(setting, position):
     """Plant a head that reads the token at position(ids) of each example."""
     base = setting.base
 
-    def forward(input_ids, position_ids, last, **_):
+    def forward(input_ids, position_ids, segments, **_):
         hidden = base.base_model(
-            input_ids=input_ids, position_ids=position_ids, use_cache=False
+            input_ids=input_ids, position_ids=position_ids, use_cache=False, segments=segments
         ).last_hidden_state[0]
-        starts = torch.cat([torch.zeros(1, dtype=torch.long), last[:-1] + 1])
-        read = [s + position(input_ids[0, s : e + 1]) for s, e in zip(starts, last, strict=True)]
+        ends = zip(segments.bounds, segments.bounds[1:], strict=False)
+        read = [start + position(input_ids[0, start:end]) for start, end in ends]
         return base.score(hidden[torch.stack(read)].float())
 
     base.forward = forward
@@ -92,11 +92,11 @@ def test_1_the_pad_token_stands_inside_the_text_and_is_pooled(setting):
 def test_2_a_padded_position_is_pooled(setting):
     base, pad = setting.base, 1
 
-    def forward(input_ids, position_ids, last, **_):
-        ends = (last + 1).tolist()
-        parts = [input_ids[0, s:e] for s, e in zip([0, *ends[:-1]], ends, strict=True)]
+    def forward(input_ids, position_ids, segments, **_):
+        parts = input_ids[0].split(segments.lengths)
         padded = nn.utils.rnn.pad_sequence([*parts, torch.full((200,), pad)], True, pad)[:-1]
-        hidden = base.base_model(input_ids=padded, use_cache=False).last_hidden_state
+        rows = [base.base_model(input_ids=row[None], use_cache=False) for row in padded]
+        hidden = torch.cat([row.last_hidden_state for row in rows])
         return base.score(hidden[:, -1].float())
 
     base.forward = forward

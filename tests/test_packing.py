@@ -21,10 +21,10 @@ def test_every_example_stands_once_and_whole_in_a_row_within_the_budget(lengths,
         assert row.input_ids.shape == row.position_ids.shape
         assert row.input_ids.shape[1] <= budget
         start = 0
-        for i, last in zip(row.index.tolist(), row.last.tolist(), strict=True):
-            seen[i] = row.input_ids[0, start : last + 1].tolist()
-            assert row.position_ids[0, start : last + 1].tolist() == list(range(lengths[i]))
-            start = last + 1
+        for i, end in zip(row.index, row.bounds[1:].tolist(), strict=True):
+            seen[i] = row.input_ids[0, start:end].tolist()
+            assert row.position_ids[0, start:end].tolist() == list(range(lengths[i]))
+            start = end
         assert start == row.input_ids.shape[1]
     assert seen == dict(enumerate(examples))
 
@@ -42,6 +42,24 @@ def test_a_packed_example_has_the_logits_it_has_alone(tiny, params, architecture
         alone = [logits(model, pack([ids], 1000)[0], torch.float32)[0] for ids in examples]
     torch.testing.assert_close(together, torch.stack(alone), atol=1e-4, rtol=1e-4)
     assert together.std(dim=0).max() > 1e-3, "the examples must be told apart"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3", "qwen2"])
+def test_packed_attention_is_eager_attention(tiny, params, architecture):
+    """Also where an example is longer than the sliding window of 16 tokens."""
+    unquantised = Quantization(type="none", double=False)
+    examples = [[i + 2] * (3 + 9 * i) + [5, 6] for i in range(5)]
+    found = {}
+    for attention in ("auto", "eager"):
+        update = {"quantization": unquantised, "attention": attention}
+        model = build(tiny(architecture), params.train.model_copy(update=update), CPU).eval()
+        with probing(model):
+            outputs = [logits(model, row, torch.float32) for row in pack(examples, 70)]
+            torch.cat(outputs).square().sum().backward()
+            gradient = [p.grad for p in model.parameters() if p.grad is not None]
+            found[attention] = [torch.cat(outputs), *gradient]
+    for ours, reference in zip(found["auto"], found["eager"], strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
 
 
 def test_the_plan_shows_every_example_once_an_epoch_and_swaps_half():

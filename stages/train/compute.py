@@ -71,9 +71,7 @@ def class_logits(
     rows = pack(ids, compute.token_budget)
     for row in tqdm(rows, desc=progress, unit="row", disable=progress is None):
         row = row.to(compute.device)
-        out[row.index.cpu()] = compute.objective.class_logits(
-            logits(model, row, compute.dtype)
-        ).cpu()
+        out[row.index] = compute.objective.class_logits(logits(model, row, compute.dtype)).cpu()
     return out
 
 

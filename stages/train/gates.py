@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from stages.errors import UserError
 from stages.prompts import Round, leading_special
+from stages.train.attention import PACKED
 from stages.train.compute import Compute, accumulate, class_logits
 from stages.train.examples import MIRRORED, Examples
 from stages.train.model import adapter_parameters, head, head_parameters, soft_capped
@@ -214,8 +215,9 @@ def soft_capping(model: PeftModel) -> Gate:
     """An architecture that caps its attention logits runs on a kernel that does so."""
     kernel = model.config._attn_implementation
     capped = soft_capped(model.config)
-    passed = not capped or kernel in ("eager", "flex_attention")
-    return Gate("soft_capping", passed, kernel, "eager or flex_attention" if capped else "any")
+    passed = not capped or kernel in (PACKED, "eager", "flex_attention")
+    expected = f"{PACKED}, eager or flex_attention" if capped else "any"
+    return Gate("soft_capping", passed, kernel, expected)
 
 
 def first_loss(model: PeftModel, examples: Examples, compute: Compute) -> Gate:

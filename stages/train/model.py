@@ -15,6 +15,7 @@ from transformers import (
 
 from stages.errors import UserError
 from stages.params import Train
+from stages.train.attention import PACKED, Segments
 from stages.train.packing import Row
 
 HEAD = "score"  # transformers' name of the classification head
@@ -35,24 +36,19 @@ def compute_dtype(requested: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def attention_for(config: PreTrainedConfig, requested: str, device: torch.device) -> str:
-    """The attention implementation: the fastest that is exact for this architecture.
-
-    SDPA drops Gemma 2's soft-capping of attention logits, in some releases silently.
+def attention_for(config: PreTrainedConfig, requested: str) -> str:
+    """The attention implementation; `auto` is this project's own, exact for every architecture.
 
     Raises:
-        UserError: SDPA was asked for, for such an architecture.
+        UserError: SDPA was asked for, for an architecture with soft-capped attention logits
+            (Gemma 2), which it drops, in some releases silently.
     """
     if requested == "sdpa" and soft_capped(config):
         raise UserError(
             f"train.attention is sdpa, but {config.model_type} caps its attention logits, which "
             "sdpa leaves out: use auto, eager or flex_attention"
         )
-    if requested != "auto":
-        return requested
-    if device.type == "cuda":
-        return "flex_attention"
-    return "eager" if soft_capped(config) else "sdpa"
+    return PACKED if requested == "auto" else requested
 
 
 def soft_capped(config: PreTrainedConfig) -> bool:
@@ -67,7 +63,7 @@ def build(weights: Path, train: Train, device: torch.device) -> PeftModel:
         weights: a folder in transformers' layout, safetensors only.
 
     Returns:
-        A PEFT model whose forward takes `input_ids`, `position_ids` and `last` of a packed row.
+        A PEFT model whose forward takes `input_ids`, `position_ids` and `segments` of a packed row.
     """
     dtype = compute_dtype(train.dtype, device)
     config = AutoConfig.from_pretrained(weights)
@@ -82,7 +78,7 @@ def build(weights: Path, train: Train, device: torch.device) -> PeftModel:
         weights,
         config=config,
         dtype=dtype,
-        attn_implementation=attention_for(config, train.attention, device),
+        attn_implementation=attention_for(config, train.attention),
         quantization_config=quantization(train, dtype),
         use_safetensors=True,
         device_map={"": device},
@@ -131,21 +127,27 @@ def read_last_tokens(base: nn.Module) -> None:
     """Give a model a forward that reads its head at one token an example.
 
     transformers reads one token a row, or all of them; a packed row holds several examples. The
-    new forward takes a row's `input_ids`, `position_ids` and `last`, and returns float32 logits:
-    (examples, 3) of a classification head, (examples, vocabulary) of a language-model head.
+    new forward takes a row's `input_ids`, `position_ids` and `segments`, and returns float32
+    logits: (examples, 3) of a classification head, (examples, vocabulary) of a language-model head.
     """
     whole = base.forward
 
-    def classify(input_ids: Tensor, position_ids: Tensor, last: Tensor, **_: object) -> Tensor:
+    def classify(
+        input_ids: Tensor, position_ids: Tensor, segments: Segments, **_: object
+    ) -> Tensor:
         hidden = base.base_model(
-            input_ids=input_ids, position_ids=position_ids, use_cache=False
+            input_ids=input_ids, position_ids=position_ids, use_cache=False, segments=segments
         ).last_hidden_state
         with torch.autocast(hidden.device.type, enabled=False):
-            return base.score(hidden[0, last].float())
+            return base.score(hidden[0, segments.bounds[1:] - 1].float())
 
-    def speak(input_ids: Tensor, position_ids: Tensor, last: Tensor, **_: object) -> Tensor:
+    def speak(input_ids: Tensor, position_ids: Tensor, segments: Segments, **_: object) -> Tensor:
         out = whole(
-            input_ids=input_ids, position_ids=position_ids, use_cache=False, logits_to_keep=last
+            input_ids=input_ids,
+            position_ids=position_ids,
+            use_cache=False,
+            segments=segments,
+            logits_to_keep=segments.bounds[1:] - 1,
         )
         return out.logits[0].float()
 
@@ -173,5 +175,6 @@ def head_parameters(model: PeftModel) -> dict[str, nn.Parameter]:
 
 def logits(model: nn.Module, row: Row, dtype: torch.dtype) -> Tensor:
     """What the head says at each example's last token: (examples, classes or vocabulary)."""
+    segments = Segments(row.lengths, row.bounds)
     with torch.autocast(row.input_ids.device.type, dtype, enabled=dtype != torch.float32):
-        return model(input_ids=row.input_ids, position_ids=row.position_ids, last=row.last)
+        return model(input_ids=row.input_ids, position_ids=row.position_ids, segments=segments)

@@ -1,5 +1,6 @@
 """Examples packed into rows without padding, and the order in which training sees them."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +14,21 @@ class Row:
 
     Attributes:
         input_ids, position_ids: (1, tokens).
-        last: (examples,) the position of each example's last token in the row.
-        index: (examples,) which of the packed examples each one is.
+        bounds: (examples + 1,) int32, where each example begins, and the last one ends.
+        lengths: tokens of each example.
+        index: which of the packed examples each one is.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    last: torch.Tensor
-    index: torch.Tensor
+    bounds: torch.Tensor
+    lengths: tuple[int, ...]
+    index: list[int]
 
     def to(self, device: torch.device) -> "Row":
-        """The same row on a device."""
-        return Row(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        """The same row with its tensors on a device."""
+        tensors = (self.input_ids, self.position_ids, self.bounds)
+        return Row(*(t.to(device, non_blocking=True) for t in tensors), self.lengths, self.index)
 
 
 def pack(examples: Sequence[Sequence[int]], budget: int) -> list[Row]:
@@ -43,12 +47,13 @@ def pack(examples: Sequence[Sequence[int]], budget: int) -> list[Row]:
 
 
 def _join(examples: Sequence[Sequence[int]], index: list[int]) -> Row:
-    lengths = torch.tensor([len(examples[i]) for i in index])
+    lengths = tuple(len(examples[i]) for i in index)
     return Row(
         input_ids=torch.tensor([[token for i in index for token in examples[i]]]),
         position_ids=torch.cat([torch.arange(n) for n in lengths])[None],
-        last=lengths.cumsum(0) - 1,
-        index=torch.tensor(index),
+        bounds=torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32),
+        lengths=lengths,
+        index=index,
     )
 
 
