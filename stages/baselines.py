@@ -1,0 +1,227 @@
+"""What predicts votes without a language model: the ladder every backbone has to climb.
+
+All are logistic regressions over the same folds as the backbones. Each is trained on every battle
+in both orders and its predictions in both orders are averaged, so position gives nothing away.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from stages import params, scores
+from stages.battles import LABELS
+from stages.bootstrap import paired_cluster_bootstrap
+from stages.errors import stage
+from stages.features import contrasts, count_features, exchanged, length_design
+from stages.params import Evaluate
+
+BATTLES = Path("data/prepared/battles.parquet")
+FOLDS = Path("data/folds/folds.parquet")
+FOLDER = Path("data/baselines")
+METRICS = Path("metrics/baselines.json")
+
+MIRRORED = [1, 0, 2]  # what A, B and tie are called once the answers are exchanged
+# Strength of the Gaussian prior on the weights, the same at any number of rows. Inputs are
+# standardised; a hundred correlated counts need a tight prior, five lengths none.
+C_LENGTH, C_COUNTS = 1.0, 0.002
+# TF-IDF rows have length 1 over thousands of words: the same prior holds them at this scale.
+TFIDF_SCALE = 10.0
+MIN_DOCUMENTS, MAX_WORDS = 3, 20_000  # of the training answers
+
+Matrix = np.ndarray | sp.csr_matrix
+BothOrders = tuple[Matrix, Matrix]  # the inputs of all battles as stored, and exchanged
+Inputs = Callable[[np.ndarray], BothOrders]  # from the mask of training rows, all they may see
+
+
+def numeric_inputs(table: pd.DataFrame, mirrored: pd.DataFrame) -> Inputs:
+    """Columns standardised over the training rows in both orders."""
+
+    def inputs(train: np.ndarray) -> BothOrders:
+        scaler = StandardScaler().fit(pd.concat([table[train], mirrored[train]]).to_numpy())
+        return scaler.transform(table.to_numpy()), scaler.transform(mirrored.to_numpy())
+
+    return inputs
+
+
+def text_inputs(battles: pd.DataFrame) -> Inputs:
+    """TF-IDF of answer A minus that of B, signed (which is better) and absolute (tie or not).
+
+    The words and their weights are those of the training rows' answers; texts are split once.
+    """
+    texts = [["\n\n".join(turns) for turns in battles[f"response_{side}"]] for side in "ab"]
+    counts = CountVectorizer(dtype=np.float32).fit_transform(texts[0] + texts[1])
+    counts_a, counts_b = counts[: len(battles)], counts[len(battles) :]
+
+    def inputs(train: np.ndarray) -> BothOrders:
+        training = sp.vstack([counts_a[train], counts_b[train]])
+        words = _frequent_words(training)
+        tfidf = TfidfTransformer(sublinear_tf=True).fit(training[:, words])
+        a, b = (tfidf.transform(counts[:, words]) * TFIDF_SCALE for counts in (counts_a, counts_b))
+        difference = (a - b).astype(np.float32)
+        absolute = abs(difference)
+        return sp.hstack([difference, absolute], "csr"), sp.hstack([-difference, absolute], "csr")
+
+    return inputs
+
+
+def _frequent_words(counts: sp.csr_matrix) -> np.ndarray:
+    """Columns found in at least MIN_DOCUMENTS rows, at most the MAX_WORDS most frequent."""
+    documents = counts.getnnz(axis=0)
+    most = np.argsort(-documents, kind="stable")[:MAX_WORDS]
+    return np.sort(most[documents[most] >= MIN_DOCUMENTS])
+
+
+def joined_inputs(text: Inputs, numeric: Inputs) -> Inputs:
+    """Both side by side."""
+
+    def inputs(train: np.ndarray) -> BothOrders:
+        pairs = zip(text(train), numeric(train), strict=True)
+        ab, ba = (sp.hstack([left, sp.csr_matrix(right)], "csr") for left, right in pairs)
+        return ab, ba
+
+    return inputs
+
+
+def out_of_fold(
+    inputs: Inputs, labels: np.ndarray, folds: np.ndarray, strength: float
+) -> np.ndarray:
+    """Probabilities (n, 3) of each fold's rows by a regression trained on the other folds.
+
+    Args:
+        labels: (n,) 0 = A, 1 = B, 2 = tie.
+        folds: (n,) fold of each row.
+        strength: scikit-learn's C.
+    """
+    probabilities = np.empty((len(labels), len(LABELS)))
+    for train in training_masks(folds):
+        ab, ba = inputs(train)
+        stack = sp.vstack if sp.issparse(ab) else np.vstack
+        model = LogisticRegression(C=strength, max_iter=2000)
+        model.fit(
+            stack([ab[train], ba[train]]),
+            np.concatenate([labels[train], np.array(MIRRORED)[labels[train]]]),
+        )
+        both = _predict(model, ab[~train]), _predict(model, ba[~train])[:, MIRRORED]
+        probabilities[~train] = scores.floored(np.mean(both, axis=0))
+    return probabilities
+
+
+def training_masks(folds: np.ndarray) -> Iterator[np.ndarray]:
+    """For each fold, which rows are not in it."""
+    return (folds != fold for fold in np.unique(folds))
+
+
+def _predict(model: LogisticRegression, inputs: Matrix) -> np.ndarray:
+    probabilities = np.zeros((inputs.shape[0], len(LABELS)))
+    probabilities[:, model.classes_] = model.predict_proba(inputs)
+    return probabilities
+
+
+def class_prior(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """The class shares of the other folds, for each row: (n, 3)."""
+    probabilities = np.empty((len(labels), len(LABELS)))
+    for train in training_masks(folds):
+        probabilities[~train] = np.bincount(labels[train], minlength=len(LABELS)) / train.sum()
+    return scores.floored(probabilities)
+
+
+def count_inputs(features: pd.DataFrame) -> Inputs:
+    """The inputs of the `counts` baseline, from stages.features.count_features."""
+    return numeric_inputs(contrasts(features), contrasts(exchanged(features)))
+
+
+def predict_baselines(
+    battles: pd.DataFrame, features: pd.DataFrame, folds: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Out-of-fold probabilities (n, 3) of every baseline, from the weakest to the strongest.
+
+    Args:
+        battles: prompt, response_a, response_b (lists of turns), label.
+        features: the battles' stages.features.count_features.
+        folds: (n,) fold of each row.
+    """
+    labels = battles.label.to_numpy()
+    length = numeric_inputs(length_design(features), length_design(exchanged(features)))
+    counts, text = count_inputs(features), text_inputs(battles)
+    predict = partial(out_of_fold, labels=labels, folds=folds)
+    return {
+        "prior": class_prior(labels, folds),
+        "length": predict(length, strength=C_LENGTH),
+        "counts": predict(counts, strength=C_COUNTS),
+        "tfidf": predict(text, strength=C_COUNTS),
+        "tfidf_counts": predict(joined_inputs(text, counts), strength=C_COUNTS),
+    }
+
+
+def summary(
+    labels: np.ndarray,
+    predictions: dict[str, np.ndarray],
+    groups: np.ndarray,
+    settings: Evaluate,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Each baseline's log loss, its gain over the class prior with interval, and accuracy.
+
+    Args:
+        labels: (n,) 0 = A, 1 = B, 2 = tie.
+        predictions: (n, 3) probabilities by name, `prior` among them.
+        groups: (n,) prompt group of each row, the clusters of the bootstrap.
+    """
+    losses = {name: scores.example_losses(labels, p) for name, p in predictions.items()}
+    gains = np.column_stack([losses["prior"] - loss for loss in losses.values()])
+    gain = paired_cluster_bootstrap(gains, groups, settings.draws, settings.confidence, seed)
+    return {
+        name: {
+            "log_loss": float(losses[name].mean()),
+            "gain_over_prior": float(gain.mean[i]),
+            "gain_over_prior_low": float(gain.low[i]),
+            "gain_over_prior_high": float(gain.high[i]),
+            "accuracy": scores.accuracy(labels, predictions[name]),
+        }
+        for i, name in enumerate(predictions)
+    }
+
+
+def read_folded_battles(columns: list[str]) -> pd.DataFrame:
+    """Rows of the folds with the given columns of their battles: id, group, fold, columns."""
+    battles = pd.read_parquet(BATTLES, columns=["id", *columns])
+    return pd.read_parquet(FOLDS).merge(battles, on="id", validate="one_to_one")
+
+
+@stage
+def main() -> None:
+    """Write data/baselines and metrics/baselines.json."""
+    settings = params.load()
+    battles = read_folded_battles(["prompt", "response_a", "response_b", "label"])
+    features = count_features(battles)
+    predictions = predict_baselines(battles, features, battles.fold.to_numpy())
+    labels, groups = battles.label.to_numpy(), battles.group.to_numpy()
+    metrics = summary(labels, predictions, groups, settings.evaluate, settings.seed)
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    METRICS.parent.mkdir(parents=True, exist_ok=True)
+    features.insert(0, "id", battles.id)
+    features.to_parquet(FOLDER / "features.parquet", index=False)
+    columns = {
+        f"{name}_{label}": values[:, i]
+        for name, values in predictions.items()
+        for i, label in enumerate(LABELS)
+    }
+    battles[["id", "fold"]].assign(**columns).to_parquet(
+        FOLDER / "predictions.parquet", index=False
+    )
+    METRICS.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    for name, values in metrics.items():
+        print(f"{name:14}{values['log_loss']:8.4f}")
+
+
+if __name__ == "__main__":
+    main()

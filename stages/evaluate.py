@@ -1,0 +1,383 @@
+"""Stage `evaluate`: out-of-fold metrics, whether the backbone learned, and plots."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages import params, scores
+from stages.baselines import (
+    C_COUNTS,
+    FOLDER,
+    Inputs,
+    count_inputs,
+    numeric_inputs,
+    out_of_fold,
+    read_folded_battles,
+    summary,
+)
+from stages.battles import LABELS
+from stages.bootstrap import Interval, paired_cluster_bootstrap
+from stages.errors import UserError, stage
+from stages.params import Evaluate
+
+PREDICTIONS = Path("data/predictions")
+SUMMARIES = Path("metrics/folds")
+METRICS = Path("metrics/metrics.json")
+PLOTS = Path("metrics/plots")
+
+BASELINES = ("prior", "length", "counts", "tfidf", "tfidf_counts")
+# Two numbers of a backbone deserve a wider prior on their weights than a hundred counts.
+BACKBONE_SCALE = 10.0
+
+
+# Reading
+
+
+def read_predictions(folds: pd.DataFrame, folder: Path = PREDICTIONS) -> pd.DataFrame:
+    """Each row's logits by the model of its own fold.
+
+    Args:
+        folds: id and fold of every row.
+        folder: of the files fold-K.parquet; those of other folds are left alone.
+
+    Returns:
+        The rows of `folds` in the same order: id, fold, tokens, tokens_dropped, ab_*, ba_*.
+
+    Raises:
+        UserError: a file is missing, a logit is not finite, or a row has no prediction or several.
+    """
+    parts = [_read_fold(folder, fold) for fold in sorted(folds.fold.unique())]
+    found = pd.concat(parts, ignore_index=True).astype({"fold": folds.fold.dtype})
+    _check_one_each(folds, found)
+    return folds[["id", "fold"]].merge(found, on=["id", "fold"], validate="one_to_one")
+
+
+def _read_fold(folder: Path, fold: int) -> pd.DataFrame:
+    path = folder / f"fold-{fold}.parquet"
+    if not path.exists():
+        raise UserError(f"{path} not found: run `dvc repro`, which trains fold {fold}")
+    rows = pd.read_parquet(path)
+    logits = rows[[f"{order}_{label}" for order in ("ab", "ba") for label in LABELS]]
+    broken = rows.id[~np.isfinite(logits).all(axis=1)]
+    if len(broken):
+        raise UserError(
+            f"{path}: expected finite logits, found {_some(broken)} with NaN or infinite ones. "
+            f"Lower the learning rate or set train.dtype to float32, then `dvc repro`"
+        )
+    return rows.assign(fold=fold)
+
+
+def _check_one_each(folds: pd.DataFrame, found: pd.DataFrame) -> None:
+    expected, keys = (pd.MultiIndex.from_frame(f[["id", "fold"]]) for f in (folds, found))
+    problems = {
+        "without a prediction": expected.difference(keys),
+        "predicted more than once": keys[keys.duplicated()].unique(),
+        "predicted by a fold that does not hold them": keys.difference(expected),
+    }
+    told = [
+        f"{_some(rows.get_level_values(0))} {what}" for what, rows in problems.items() if len(rows)
+    ]
+    if told:
+        wrong = sorted({int(fold) for rows in problems.values() for _, fold in rows})
+        raise UserError(
+            f"{PREDICTIONS}: expected one prediction for each of {len(folds)} rows, by the model "
+            f"of its own fold, found {'; '.join(told)}. Train again what is out of date: "
+            f"`dvc repro --force {' '.join(f'train@{fold}' for fold in wrong)}`"
+        )
+
+
+def _some(ids: pd.Index | pd.Series) -> str:
+    shown = ", ".join(str(i) for i in ids[:5])
+    return f"{len(ids)} rows ({shown}{', …' if len(ids) > 5 else ''})"
+
+
+def read_summaries(folds: list[int], folder: Path = SUMMARIES) -> list[dict]:
+    """Each fold's fold-K.json.
+
+    Raises:
+        UserError: a file is missing, or the folds were trained from different checkpoints.
+    """
+    paths = [folder / f"fold-{fold}.json" for fold in folds]
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise UserError(f"{', '.join(missing)} not found: run `dvc repro`, which trains the folds")
+    summaries = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    trained = {json.dumps([s["checkpoint"], s["objective"]], sort_keys=True) for s in summaries}
+    if len(trained) > 1:
+        raise UserError(
+            f"{folder}: expected one checkpoint and objective in all folds, found "
+            f"{'; '.join(sorted(trained))}. Run `dvc repro`, which trains the folds out of date"
+        )
+    return summaries
+
+
+# Metrics
+
+
+def quality(labels: np.ndarray, ab: np.ndarray, ba: np.ndarray) -> dict:
+    """Scores of the two orders' probabilities (n, 3), averaged unless the name says single."""
+    averaged = (ab + ba) / 2
+    return {
+        "log_loss": scores.log_loss(labels, averaged),
+        "log_loss_single": scores.log_loss(labels, ab),
+        "accuracy": scores.accuracy(labels, averaged),
+        "macro_f1": scores.macro_f1(labels, averaged),
+        "brier": scores.brier(labels, averaged),
+        "ece": scores.ece(labels, averaged),
+        "log_loss_by_class": scores.log_loss_by_class(labels, averaged),
+        "order_consistency": scores.order_consistency(ab, ba),
+    }
+
+
+def learned(gain: Interval, equivalence: float) -> str:
+    """Whether a gain over the class prior shows learning: yes, no or undecided."""
+    if gain.low > 0:
+        return "yes"
+    return "no" if gain.high < equivalence else "undecided"
+
+
+def by_fold(losses: pd.DataFrame, folds: np.ndarray) -> dict:
+    """Each fold's means of the columns, and mean and standard deviation of log_loss over folds."""
+    means = losses.groupby(folds).mean()
+    return {
+        "folds": {f"fold_{fold}": row for fold, row in means.to_dict("index").items()},
+        "log_loss_fold_mean": float(means.log_loss.mean()),
+        "log_loss_fold_std": float(means.log_loss.std(ddof=1)),
+    }
+
+
+def cost(summaries: list[dict], predictions: pd.DataFrame) -> dict[str, float]:
+    """What training took over all folds, and what truncation took from the battles."""
+    tokens = sum(s["tokens_seen"] for s in summaries)
+    seconds = sum(s["train_seconds"] for s in summaries)
+    dropped = predictions.tokens_dropped
+    return {
+        "tokens_seen": tokens,
+        "train_seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "peak_memory_gib": max(s["peak_memory_gib"] for s in summaries),
+        "truncated_share": float((dropped > 0).mean()),
+        "tokens_dropped_share": float(dropped.sum() / (predictions.tokens + dropped).sum()),
+    }
+
+
+def stacked(
+    features: pd.DataFrame, probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray
+) -> np.ndarray:
+    """Out-of-fold probabilities (n, 3) of the `counts` regression with the backbone beside them.
+
+    A fold's rows are predicted by a regression on the other folds' rows, whose backbone
+    probabilities are out-of-fold themselves: neither model saw the label that it is scored on.
+
+    Args:
+        features: counts of the battles, from stages.features.
+        probabilities: (n, 3) out-of-fold, swap-averaged, of the backbone.
+    """
+    inputs = _stack_inputs(count_inputs(features), _backbone_inputs(probabilities))
+    return out_of_fold(inputs, labels, folds, C_COUNTS)
+
+
+def _backbone_inputs(probabilities: np.ndarray) -> Inputs:
+    """Log odds of A against B, and of a tie against both."""
+    a, b, tie = np.log(probabilities).T
+    contrast = pd.DataFrame({"a_or_b": a - b, "tie": tie - (a + b) / 2})
+    return numeric_inputs(contrast, contrast.assign(a_or_b=-contrast.a_or_b))
+
+
+def _stack_inputs(counts: Inputs, backbone: Inputs) -> Inputs:
+    def inputs(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pairs = zip(counts(train), backbone(train), strict=True)
+        ab, ba = (np.hstack([left, right * BACKBONE_SCALE]) for left, right in pairs)
+        return ab, ba
+
+    return inputs
+
+
+def evaluate(
+    rows: pd.DataFrame,
+    predictions: pd.DataFrame,
+    baselines: dict[str, np.ndarray],
+    features: pd.DataFrame,
+    settings: Evaluate,
+    seed: int,
+) -> tuple[dict, dict]:
+    """All metrics that need no training record.
+
+    Args:
+        rows: label, group and fold of the battles; the others are in the same order.
+        predictions: as read_predictions gives them.
+        baselines: out-of-fold probabilities (n, 3) by name.
+        features: the counts of stages.features.
+
+    Returns:
+        The metrics, and the ladder: log loss, gain with interval and accuracy of each baseline
+        and of `backbone`.
+    """
+    labels, groups, folds = (rows[name].to_numpy() for name in ("label", "group", "fold"))
+    ab, ba = order_probabilities(predictions)
+    averaged = (ab + ba) / 2
+    ladder = summary(labels, baselines | {"backbone": averaged}, groups, settings, seed)
+    backbone, prior = ladder["backbone"], ladder["prior"]
+    gain = Interval(*(backbone[f"gain_over_prior{end}"] for end in ("", "_low", "_high")))
+    with_backbone = stacked(features, averaged, labels, folds)
+    beyond = paired_cluster_bootstrap(
+        scores.example_losses(labels, baselines["counts"])
+        - scores.example_losses(labels, with_backbone),
+        groups,
+        settings.draws,
+        settings.confidence,
+        seed,
+    )
+    losses = {
+        "log_loss": scores.example_losses(labels, averaged),
+        "log_loss_single": scores.example_losses(labels, ab),
+        "prior_log_loss": scores.example_losses(labels, baselines["prior"]),
+        "accuracy": averaged.argmax(axis=1) == labels,
+    }
+    return {
+        **quality(labels, ab, ba),
+        "prior_log_loss": prior["log_loss"],
+        **_named("gain_over_prior", gain),
+        **_named("gain_beyond_features", beyond),
+        "learned": learned(gain, settings.equivalence),
+        "n_rows": len(rows),
+        **by_fold(pd.DataFrame(losses), folds),
+        "baselines": {name: ladder[name]["log_loss"] for name in baselines},
+    }, ladder
+
+
+def order_probabilities(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, 3) of the answers as stored, and exchanged and mapped back."""
+    ab, ba = (
+        scores.from_logits(predictions[[f"{order}_{label}" for label in LABELS]].to_numpy())
+        for order in ("ab", "ba")
+    )
+    return ab, ba
+
+
+def _named(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+# Plots
+
+
+def mean_curve(curves: list[pd.DataFrame], x: str, y: str) -> pd.DataFrame:
+    """The folds' mean of y at each x where any has measured it."""
+    points = pd.concat(curves)[[x, y]].dropna().round({x: 3})
+    return points.groupby(x, as_index=False).mean()
+
+
+def write_plots(
+    curves: list[pd.DataFrame],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    prior_log_loss: float,
+    folder: Path = PLOTS,
+) -> None:
+    """Write the CSV files that dvc.yaml's plots show."""
+    validation = mean_curve(curves, "epoch", "validation_loss")
+    tables = {
+        "training_loss": mean_curve(curves, "step", "training_loss"),
+        "validation_loss": validation.assign(class_prior=prior_log_loss),
+        "confusion": scores.confusion(labels, probabilities),
+        "calibration": scores.calibration(labels, probabilities),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+
+
+# Report
+
+
+def report(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
+    """The ladder from the class prior to the backbone as a table, and what it means in words.
+
+    Args:
+        metrics, ladder: as evaluate gives them.
+        name: of the checkpoint.
+        confidence: of the intervals.
+    """
+    titles = {
+        "prior": "class prior",
+        "length": "length",
+        "counts": "length and format",
+        "tfidf": "TF-IDF",
+        "tfidf_counts": "TF-IDF, length, format",
+        "backbone": name,
+    }
+    width = max(map(len, titles.values())) + 2
+    interval = f"{confidence:.0%} interval"
+    lines = [f"{'':{width}}log loss  accuracy  gain over prior, {interval}"]
+    for key, title in titles.items():
+        row = ladder[key]
+        gain = "" if key == "prior" else _interval(row, "gain_over_prior")
+        lines.append(f"{title:{width}}{row['log_loss']:8.4f}  {row['accuracy']:8.3f}  {gain}")
+    heading = f"{name}: {metrics['n_rows']} rows in {len(metrics['folds'])} folds, out of fold"
+    return "\n".join([heading, "", *lines, "", verdict(metrics), beyond(metrics)])
+
+
+def verdict(metrics: dict) -> str:
+    """A sentence on whether the backbone learned and, if that is not shown, on what to do."""
+    loss = f"log loss {metrics['log_loss']:.4f}"
+    prior = f"class prior {metrics['prior_log_loss']:.4f}"
+    gain = f"gain {_interval(metrics, 'gain_over_prior')}"
+    return {
+        "yes": f"The backbone has learned: its {loss} is below the {prior}, {gain}.",
+        "no": f"The backbone has not learned: its {loss} is no better than the {prior}, {gain}. "
+        "See the table of gates in README.md for likely causes, then try another learning rate "
+        "(`lr` and `head_lr` of the backbone in params.yaml).",
+        "undecided": f"Whether the backbone has learned is undecided: {loss}, {prior}, {gain}. "
+        "More rows or epochs decide it: `dvc exp run -S scale=sample`, or more rows or epochs "
+        "at this scale in params.yaml.",
+    }[metrics["learned"]]
+
+
+def beyond(metrics: dict) -> str:
+    """A sentence on whether the backbone adds to length and format."""
+    gain = _interval(metrics, "gain_beyond_features")
+    if metrics["gain_beyond_features_low"] > 0:
+        return f"It knows more than length and format: added to them it gains {gain}."
+    return f"That it knows more than length and format is not shown: added to them it gains {gain}."
+
+
+def _interval(row: dict, name: str) -> str:
+    return f"{row[name]:+.4f} [{row[f'{name}_low']:+.4f}, {row[f'{name}_high']:+.4f}]"
+
+
+@stage
+def main() -> None:
+    """Write metrics/metrics.json and metrics/plots, and print the result."""
+    settings = params.load()
+    rows = read_folded_battles(["label"])
+    predictions = read_predictions(rows)
+    summaries = read_summaries(settings.split.folds)
+    names = [s["fold"] for s in summaries]
+    curves = [pd.read_csv(SUMMARIES / f"fold-{fold}.csv") for fold in names]
+    table = _aligned("predictions", rows)
+    baselines = {n: table[[f"{n}_{label}" for label in LABELS]].to_numpy() for n in BASELINES}
+    features = _aligned("features", rows).drop(columns="id")
+
+    metrics, ladder = evaluate(
+        rows, predictions, baselines, features, settings.evaluate, settings.seed
+    )
+    metrics |= cost(summaries, predictions)
+    METRICS.parent.mkdir(parents=True, exist_ok=True)
+    METRICS.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    averaged = np.mean(order_probabilities(predictions), axis=0)
+    write_plots(curves, rows.label.to_numpy(), averaged, metrics["prior_log_loss"])
+    name = summaries[0]["checkpoint"]["checkpoint"]
+    print(report(metrics, ladder, name, settings.evaluate.confidence))
+
+
+def _aligned(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """A table of data/baselines with its rows in the order of `rows`."""
+    table = pd.read_parquet(FOLDER / f"{name}.parquet")
+    return rows[["id"]].merge(table, on="id", validate="one_to_one")
+
+
+if __name__ == "__main__":
+    main()
