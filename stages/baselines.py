@@ -15,13 +15,14 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
-from stages import params, scores
+from stages import scores
 from stages.battles import LABELS
 from stages.bootstrap import paired_cluster_bootstrap
 from stages.errors import stage
 from stages.features import contrasts, count_features, exchanged, length_design
-from stages.params import Evaluate
+from stages.params import Evaluate, load
 
 BATTLES = Path("data/prepared/battles.parquet")
 FOLDS = Path("data/folds/folds.parquet")
@@ -65,7 +66,7 @@ def text_inputs(battles: pd.DataFrame) -> Inputs:
         words = _frequent_words(training)
         tfidf = TfidfTransformer(sublinear_tf=True).fit(training[:, words])
         a, b = (tfidf.transform(counts[:, words]) * TFIDF_SCALE for counts in (counts_a, counts_b))
-        difference = (a - b).astype(np.float32)
+        difference = a - b
         absolute = abs(difference)
         return sp.hstack([difference, absolute], "csr"), sp.hstack([-difference, absolute], "csr")
 
@@ -105,10 +106,9 @@ def out_of_fold(
         ab, ba = inputs(train)
         stack = sp.vstack if sp.issparse(ab) else np.vstack
         model = LogisticRegression(C=strength, max_iter=2000)
-        model.fit(
-            stack([ab[train], ba[train]]),
-            np.concatenate([labels[train], np.array(MIRRORED)[labels[train]]]),
-        )
+        targets = np.concatenate([labels[train], np.array(MIRRORED)[labels[train]]])
+        with threadpool_limits(1):  # the products are small: threads would only wait on each other
+            model.fit(stack([ab[train], ba[train]]), targets)
         both = _predict(model, ab[~train]), _predict(model, ba[~train])[:, MIRRORED]
         probabilities[~train] = scores.floored(np.mean(both, axis=0))
     return probabilities
@@ -199,12 +199,12 @@ def read_folded_battles(columns: list[str]) -> pd.DataFrame:
 @stage
 def main() -> None:
     """Write data/baselines and metrics/baselines.json."""
-    settings = params.load()
+    params = load()
     battles = read_folded_battles(["prompt", "response_a", "response_b", "label"])
     features = count_features(battles)
     predictions = predict_baselines(battles, features, battles.fold.to_numpy())
     labels, groups = battles.label.to_numpy(), battles.group.to_numpy()
-    metrics = summary(labels, predictions, groups, settings.evaluate, settings.seed)
+    metrics = summary(labels, predictions, groups, params.evaluate, params.seed)
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     METRICS.parent.mkdir(parents=True, exist_ok=True)

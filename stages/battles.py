@@ -1,22 +1,29 @@
 """Battles: one prompt, two answers, one vote. Read from a raw file, every row checked."""
 
 import difflib
-import gzip
-import io
 import json
-from collections.abc import Iterable
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow.parquet as pq
 
 from stages.errors import UserError
+
+BATTLES = Path("data/prepared/battles.parquet")
 
 LABELS = ("a", "b", "tie")  # a label is a place in this order: 0, 1, 2
 TURNS = ("prompt", "response_a", "response_b")
 WINNERS = ("winner_model_a", "winner_model_b", "winner_tie")
 MODELS = ("model_a", "model_b")  # may be missing
 FORMATS = (".csv", ".csv.gz", ".parquet")
+
+FLAGS = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair: UTF-8 has no bytes for it
 
 
 class BadRow(ValueError):
@@ -27,108 +34,175 @@ def _turn_lists(column: pd.Series) -> pd.Series:
     return column.map(lambda turns: len(turns) > 0 and all(isinstance(t, str) for t in turns))
 
 
+def _equal_turns(frame: pd.DataFrame) -> pd.Series:
+    turns = frame.prompt.map(len)
+    return turns.eq(frame.response_a.map(len)) & turns.eq(frame.response_b.map(len))
+
+
 SCHEMA = pa.DataFrameSchema(
     {
         "id": pa.Column("string", unique=True),
-        "model_a": pa.Column("string", nullable=True),
-        "model_b": pa.Column("string", nullable=True),
-        **{name: pa.Column(object, pa.Check(_turn_lists)) for name in TURNS},
+        **{name: pa.Column("string", nullable=True) for name in MODELS},
+        **{name: pa.Column(object, pa.Check(_turn_lists, name="texts")) for name in TURNS},
         "label": pa.Column("int8", pa.Check.isin(range(len(LABELS)))),
     },
     strict=True,
-    checks=pa.Check(
-        lambda frame: (
-            frame.prompt.map(len).eq(frame.response_a.map(len))
-            & frame.prompt.map(len).eq(frame.response_b.map(len))
-        ),
-        name="as many answers as prompts",
-    ),
+    ordered=True,
+    checks=pa.Check(_equal_turns, name="as many answers as prompts"),
 )
 
 
+# Files
+
+
 def read_raw(path: Path, required: Iterable[str] = ("id", *TURNS, *WINNERS)) -> pd.DataFrame:
-    """Read a raw file of votes; every value stays as it is written there.
+    """Read a raw file; every value stays as it is written there, bytes that are no UTF-8 aside.
+
+    Args:
+        path: a file in one of FORMATS with the columns of Kaggle's train.csv.
+        required: the columns without which it is of no use.
 
     Raises:
         UserError: the file is missing, unreadable, empty, or lacks a column.
     """
-    if not path.exists():
-        raise UserError(f"{path} not found: data.raw in params.yaml names the file of votes")
-    if not path.name.endswith(FORMATS):
-        raise UserError(f"{path} is no {', '.join(FORMATS)}: convert it to one of them")
+    required = tuple(required)
+    expected = f"expected a {', '.join(FORMATS)} file with the columns {', '.join(required)}"
+    if not path.is_file():
+        raise UserError(f"{path} is no file: {expected}; data.raw in params.yaml names it")
+    if not path.name.lower().endswith(FORMATS):
+        raise UserError(f"{path} has an unknown ending: {expected}")
     try:
         frame = _read(path)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
-    missing = [name for name in required if name not in frame.columns]
-    if missing:
-        close = difflib.get_close_matches(missing[0], map(str, frame.columns), n=1)
-        hint = f"; is it called {close[0]!r}?" if close else ""
-        raise UserError(
-            f"{path} lacks the column {missing[0]!r}{hint} Expected {', '.join(required)}, found "
-            f"{', '.join(map(str, frame.columns))}"
-        )
+    except pd.errors.EmptyDataError:
+        raise UserError(f"{path} is empty: {expected}") from None
+    except (ValueError, OSError, EOFError, NotImplementedError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): {expected}") from None
+    _check_columns(path, frame.columns, required)
     if frame.empty:
-        raise UserError(f"{path} holds no rows: expected a header and one row for each vote")
+        raise UserError(f"{path} holds no rows below its header: {expected}")
     return frame
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rb") as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
-        return pd.read_csv(text, dtype=str, keep_default_na=False)
+    if path.suffix.lower() == ".parquet":
+        table = pq.read_table(path)
+        # As Python's own objects: pandas would turn whole numbers with gaps into floats.
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+        return pd.DataFrame(columns, dtype=object)
+    frame = pd.read_csv(
+        path,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",  # spreadsheets write a byte order mark
+        encoding_errors="replace",
+    )
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas took the surplus for row names
+        raise ValueError("the first row has more fields than the header")
+    return frame
 
 
-def parse_turns(value: object) -> list[str]:
-    """The turns of one field: a JSON list of strings, or the list itself.
+def _check_columns(path: Path, found: Iterable[str], required: Iterable[str]) -> None:
+    found = [str(name) for name in found]
+    missing = [name for name in required if name not in found]
+    if not missing:
+        return
+    nearest = {name: difflib.get_close_matches(name, found, n=1) for name in missing}
+    lacking = ", ".join(
+        f"{name!r} (nearest: {near[0]!r})" if near else repr(name) for name, near in nearest.items()
+    )
+    raise UserError(
+        f"{path} lacks the column {lacking}: expected {', '.join(required)}, "
+        f"found {', '.join(f'{name:.40}' for name in found)}"
+    )
 
-    A null turn becomes an empty one, and a lone surrogate, which no file can hold as UTF-8, U+FFFD.
+
+def read_battles(columns: list[str]) -> pd.DataFrame:
+    """Read columns of the battles that `prepare` wrote.
 
     Raises:
-        BadRow: it is something else.
+        UserError: it has not run yet.
     """
-    try:
-        turns = json.loads(value) if isinstance(value, str) else list(value)
-    except (TypeError, ValueError):
-        raise BadRow("is no JSON list of turns") from None
-    if not isinstance(turns, list) or not turns:
-        raise BadRow("is no JSON list of turns" if not isinstance(turns, list) else "has no turns")
-    if not all(turn is None or isinstance(turn, str) for turn in turns):
-        raise BadRow("has a turn that is no text")
-    return [_utf8(turn or "") for turn in turns]
+    if not BATTLES.exists():
+        raise UserError(f"{BATTLES} not found: run `dvc repro prepare` first")
+    return pd.read_parquet(BATTLES, columns=columns)
 
 
-def _utf8(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+# Rows
 
 
-def parse_rounds(row: dict) -> dict[str, list[str]]:
-    """The prompt and both answers of a raw row, padded with empty turns to equal numbers.
+def rows(raw: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """The rows of a raw frame, one at a time."""
+    for values in zip(*(raw[name] for name in raw.columns), strict=True):
+        yield dict(zip(raw.columns, values, strict=True))
+
+
+def parse_id(row: Mapping[str, object]) -> str:
+    """The id of a raw row, as it is written there.
+
+    Raises:
+        BadRow: there is none.
+    """
+    if _blank(row["id"]):
+        raise BadRow("id is missing")
+    return str(row["id"])
+
+
+def parse_models(row: Mapping[str, object]) -> dict[str, str | None]:
+    """The names of the models, None where they are not known."""
+    return {name: None if _blank(row.get(name)) else str(row[name]) for name in MODELS}
+
+
+def _blank(value: object) -> bool:
+    return value is None or value != value or not str(value).strip()  # NaN is not itself
+
+
+def parse_rounds(row: Mapping[str, object]) -> tuple[dict[str, list[str]], Counter]:
+    """The turns of the prompt and both answers of a raw row, equal in number.
+
+    Returns:
+        The turns by column. What had to be mended for that: null_turns that became "",
+        replaced_surrogates that became U+FFFD, padded_turns, all "", that were added.
 
     Raises:
         BadRow: naming the column that cannot be parsed.
     """
-    rounds = {}
-    for name in TURNS:
-        try:
-            rounds[name] = parse_turns(row[name])
-        except BadRow as error:
-            raise BadRow(f"{name} {error}") from None
-    longest = max(map(len, rounds.values()))
-    return {name: turns + [""] * (longest - len(turns)) for name, turns in rounds.items()}
+    lists = {name: _parse_list(name, row[name]) for name in TURNS}
+    if not lists["prompt"]:
+        raise BadRow("prompt has no turns")
+    longest = max(map(len, lists.values()))
+    mended, rounds = Counter(), {}
+    for name, turns in lists.items():
+        missing = longest - len(turns)
+        replaced = [SURROGATE.subn("\ufffd", turn or "") for turn in turns]
+        rounds[name] = [text for text, _ in replaced] + [""] * missing
+        mended["null_turns"] += turns.count(None)
+        mended["padded_turns"] += missing
+        mended["replaced_surrogates"] += sum(count for _, count in replaced)
+    return rounds, mended
 
 
-def parse_label(row: dict) -> int:
+def _parse_list(name: str, value: object) -> list[str | None]:
+    """The turns of one field: a JSON list of texts and nulls or, from parquet, the list itself."""
+    try:
+        turns = json.loads(value, strict=False) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        turns = None
+    if not isinstance(turns, list):
+        raise BadRow(f"{name} is no JSON list of turns")
+    if not all(turn is None or isinstance(turn, str) for turn in turns):
+        raise BadRow(f"{name} has a turn that is no text")
+    return turns
+
+
+def parse_label(row: Mapping[str, object]) -> int:
     """The label of a raw row's one-hot winner columns: 0 for A, 1 for B, 2 for a tie.
 
     Raises:
         BadRow: not exactly one of them is 1.
     """
     values = [str(row[name]).strip() for name in WINNERS]
-    flags = [{"1": 1, "1.0": 1, "True": 1, "0": 0, "0.0": 0, "False": 0}.get(v) for v in values]
+    flags = [FLAGS.get(value.lower()) for value in values]
     if None in flags or sum(flags) != 1:
-        raise BadRow(f"{', '.join(WINNERS)} are {', '.join(values)}, expected one 1 and two 0")
+        found = ", ".join(f"{value:.20}" for value in values)
+        raise BadRow(f"{', '.join(WINNERS)} are {found}: expected one 1 and two 0")
     return flags.index(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages import params, scores
+from stages import scores
 from stages.baselines import (
     C_COUNTS,
     FOLDER,
@@ -18,15 +18,16 @@ from stages.baselines import (
     summary,
 )
 from stages.battles import LABELS
-from stages.bootstrap import Interval, paired_cluster_bootstrap
+from stages.bootstrap import paired_cluster_bootstrap
 from stages.errors import UserError, stage
-from stages.params import Evaluate
+from stages.params import Evaluate, load
 
 PREDICTIONS = Path("data/predictions")
 SUMMARIES = Path("metrics/folds")
 METRICS = Path("metrics/metrics.json")
 PLOTS = Path("metrics/plots")
 
+ENDS = ("", "_low", "_high")
 BASELINES = ("prior", "length", "counts", "tfidf", "tfidf_counts")
 # Two numbers of a backbone deserve a wider prior on their weights than a hundred counts.
 BACKBONE_SCALE = 10.0
@@ -84,13 +85,13 @@ def _check_one_each(folds: pd.DataFrame, found: pd.DataFrame) -> None:
         raise UserError(
             f"{PREDICTIONS}: expected one prediction for each of {len(folds)} rows, by the model "
             f"of its own fold, found {'; '.join(told)}. Train again what is out of date: "
-            f"`dvc repro --force {' '.join(f'train@{fold}' for fold in wrong)}`"
+            f"`dvc repro --force --single-item {' '.join(f'train@{fold}' for fold in wrong)}`"
         )
 
 
 def _some(ids: pd.Index | pd.Series) -> str:
     shown = ", ".join(str(i) for i in ids[:5])
-    return f"{len(ids)} rows ({shown}{', …' if len(ids) > 5 else ''})"
+    return f"{len(ids)} row{'s'[: len(ids) > 1]} ({shown}{', …' if len(ids) > 5 else ''})"
 
 
 def read_summaries(folds: list[int], folder: Path = SUMMARIES) -> list[dict]:
@@ -131,16 +132,33 @@ def quality(labels: np.ndarray, ab: np.ndarray, ba: np.ndarray) -> dict:
     }
 
 
-def learned(gain: Interval, equivalence: float) -> str:
-    """Whether a gain over the class prior shows learning: yes, no or undecided."""
-    if gain.low > 0:
+def learned(low: float, high: float, equivalence: float) -> str:
+    """Whether an interval of the gain over the class prior shows learning.
+
+    Returns:
+        `yes` if all of it is above 0, `no` if all of it is below `equivalence`, else `undecided`.
+    """
+    if low > 0:
         return "yes"
-    return "no" if gain.high < equivalence else "undecided"
+    return "no" if high < equivalence else "undecided"
 
 
-def by_fold(losses: pd.DataFrame, folds: np.ndarray) -> dict:
-    """Each fold's means of the columns, and mean and standard deviation of log_loss over folds."""
-    means = losses.groupby(folds).mean()
+def by_fold(
+    labels: np.ndarray, ab: np.ndarray, ba: np.ndarray, prior: np.ndarray, folds: np.ndarray
+) -> dict:
+    """Each fold's losses and accuracy, and mean and standard deviation of its log loss.
+
+    Args:
+        ab, ba, prior: (n, 3) probabilities of the backbone in both orders and of the class prior.
+    """
+    averaged = (ab + ba) / 2
+    values = {
+        "log_loss": scores.example_losses(labels, averaged),
+        "log_loss_single": scores.example_losses(labels, ab),
+        "prior_log_loss": scores.example_losses(labels, prior),
+        "accuracy": averaged.argmax(axis=1) == labels,
+    }
+    means = pd.DataFrame(values).groupby(folds).mean()
     return {
         "folds": {f"fold_{fold}": row for fold, row in means.to_dict("index").items()},
         "log_loss_fold_mean": float(means.log_loss.mean()),
@@ -203,10 +221,10 @@ def evaluate(
     settings: Evaluate,
     seed: int,
 ) -> tuple[dict, dict]:
-    """All metrics that need no training record.
+    """All metrics but what training cost.
 
     Args:
-        rows: label, group and fold of the battles; the others are in the same order.
+        rows: label, group and fold of the battles; all others are in the same order.
         predictions: as read_predictions gives them.
         baselines: out-of-fold probabilities (n, 3) by name.
         features: the counts of stages.features.
@@ -219,33 +237,24 @@ def evaluate(
     ab, ba = order_probabilities(predictions)
     averaged = (ab + ba) / 2
     ladder = summary(labels, baselines | {"backbone": averaged}, groups, settings, seed)
-    backbone, prior = ladder["backbone"], ladder["prior"]
-    gain = Interval(*(backbone[f"gain_over_prior{end}"] for end in ("", "_low", "_high")))
-    with_backbone = stacked(features, averaged, labels, folds)
-    beyond = paired_cluster_bootstrap(
-        scores.example_losses(labels, baselines["counts"])
-        - scores.example_losses(labels, with_backbone),
-        groups,
-        settings.draws,
-        settings.confidence,
-        seed,
-    )
-    losses = {
-        "log_loss": scores.example_losses(labels, averaged),
-        "log_loss_single": scores.example_losses(labels, ab),
-        "prior_log_loss": scores.example_losses(labels, baselines["prior"]),
-        "accuracy": averaged.argmax(axis=1) == labels,
-    }
-    return {
+    gain = {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
+    added = stacked(features, averaged, labels, folds)
+    beyond = scores.example_losses(labels, baselines["counts"])
+    beyond -= scores.example_losses(labels, added)
+    interval = paired_cluster_bootstrap(beyond, groups, settings.draws, settings.confidence, seed)
+    metrics = {
         **quality(labels, ab, ba),
-        "prior_log_loss": prior["log_loss"],
-        **_named("gain_over_prior", gain),
-        **_named("gain_beyond_features", beyond),
-        "learned": learned(gain, settings.equivalence),
+        "prior_log_loss": ladder["prior"]["log_loss"],
+        **gain,
+        **{f"gain_beyond_features{end}": value for end, value in zip(ENDS, interval, strict=True)},
+        "learned": learned(
+            gain["gain_over_prior_low"], gain["gain_over_prior_high"], settings.equivalence
+        ),
         "n_rows": len(rows),
-        **by_fold(pd.DataFrame(losses), folds),
+        **by_fold(labels, ab, ba, baselines["prior"], folds),
         "baselines": {name: ladder[name]["log_loss"] for name in baselines},
-    }, ladder
+    }
+    return metrics, ladder
 
 
 def order_probabilities(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -255,10 +264,6 @@ def order_probabilities(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
         for order in ("ab", "ba")
     )
     return ab, ba
-
-
-def _named(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 # Plots
@@ -310,12 +315,11 @@ def report(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
         "backbone": name,
     }
     width = max(map(len, titles.values())) + 2
-    interval = f"{confidence:.0%} interval"
-    lines = [f"{'':{width}}log loss  accuracy  gain over prior, {interval}"]
+    lines = [f"{'':{width}}log loss  accuracy  gain over prior, {100 * confidence:g} % interval"]
     for key, title in titles.items():
         row = ladder[key]
-        gain = "" if key == "prior" else _interval(row, "gain_over_prior")
-        lines.append(f"{title:{width}}{row['log_loss']:8.4f}  {row['accuracy']:8.3f}  {gain}")
+        gain = "" if key == "prior" else f"  {_interval(row, 'gain_over_prior')}"
+        lines.append(f"{title:{width}}{row['log_loss']:8.4f}  {row['accuracy']:8.3f}{gain}")
     heading = f"{name}: {metrics['n_rows']} rows in {len(metrics['folds'])} folds, out of fold"
     return "\n".join([heading, "", *lines, "", verdict(metrics), beyond(metrics)])
 
@@ -351,26 +355,23 @@ def _interval(row: dict, name: str) -> str:
 @stage
 def main() -> None:
     """Write metrics/metrics.json and metrics/plots, and print the result."""
-    settings = params.load()
+    params = load()
     rows = read_folded_battles(["label"])
     predictions = read_predictions(rows)
-    summaries = read_summaries(settings.split.folds)
-    names = [s["fold"] for s in summaries]
-    curves = [pd.read_csv(SUMMARIES / f"fold-{fold}.csv") for fold in names]
+    summaries = read_summaries(params.split.folds)
+    curves = [pd.read_csv(SUMMARIES / f"fold-{fold}.csv") for fold in params.split.folds]
     table = _aligned("predictions", rows)
     baselines = {n: table[[f"{n}_{label}" for label in LABELS]].to_numpy() for n in BASELINES}
     features = _aligned("features", rows).drop(columns="id")
 
-    metrics, ladder = evaluate(
-        rows, predictions, baselines, features, settings.evaluate, settings.seed
-    )
+    metrics, ladder = evaluate(rows, predictions, baselines, features, params.evaluate, params.seed)
     metrics |= cost(summaries, predictions)
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     averaged = np.mean(order_probabilities(predictions), axis=0)
     write_plots(curves, rows.label.to_numpy(), averaged, metrics["prior_log_loss"])
     name = summaries[0]["checkpoint"]["checkpoint"]
-    print(report(metrics, ladder, name, settings.evaluate.confidence))
+    print(report(metrics, ladder, name, params.evaluate.confidence))
 
 
 def _aligned(name: str, rows: pd.DataFrame) -> pd.DataFrame:

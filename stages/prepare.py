@@ -9,117 +9,141 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.battles import (
+    BATTLES,
     LABELS,
     MODELS,
     SCHEMA,
     TURNS,
     BadRow,
+    parse_id,
     parse_label,
+    parse_models,
     parse_rounds,
     read_raw,
+    rows,
 )
 from stages.errors import UserError, stage
 from stages.params import load
 
-BATTLES = Path("data/prepared/battles.parquet")
 QUARANTINE = Path("data/prepared/quarantine.csv")
 METRICS = Path("metrics/prepare.json")
-TEXTS = pa.list_(pa.string())
+
+COLUMNS = pa.schema(
+    [
+        ("id", pa.string()),
+        *((name, pa.string()) for name in MODELS),
+        *((name, pa.list_(pa.string())) for name in TURNS),
+        ("label", pa.int8()),
+    ]
+)
 
 
 def prepare(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-    """Turn raw rows into battles.
+    """Turn raw rows into battles, each row into exactly one of battle, duplicate or quarantine.
 
-    Exact duplicates (same turns, same label) are kept once; equal battles with other labels are
-    votes of their own.
+    A row with the turns and the label of an earlier battle is its exact duplicate, whatever its id
+    and models, and is dropped. The same turns under another label are another vote, and stay. A row
+    that is no duplicate but bears an earlier battle's id goes to quarantine.
+
+    Args:
+        raw: what stages.battles.read_raw returns.
 
     Returns:
-        The battles; the quarantine (row, counted from 1; id; reason); the counts for the metrics.
+        The battles; the quarantine (row, counted from 1; id; reason); the metrics.
     """
-    good, bad, seen = [], [], set()
-    for number, row in enumerate(raw.to_dict("records"), start=1):
-        id_ = str(row["id"])
+    kept, bad, ids, votes = [], [], set(), set()
+    duplicates, mended = 0, Counter(null_turns=0, padded_turns=0, replaced_surrogates=0)
+    for number, row in enumerate(rows(raw), start=1):
         try:
-            if id_ in seen:
-                raise BadRow("id stands in an earlier row too")
-            battle = {"id": id_, **_models(row), **parse_rounds(row), "label": parse_label(row)}
+            battle, mends = _parse(row)
+            vote = (*(tuple(battle[name]) for name in TURNS), battle["label"])
+            if vote in votes:
+                duplicates += 1
+                continue
+            if battle["id"] in ids:
+                raise BadRow("id belongs to an earlier row with another battle")
         except BadRow as error:
-            bad.append({"row": number, "id": id_, "reason": str(error)})
+            bad.append({"row": number, "id": row["id"], "reason": str(error)})
             continue
-        seen.add(id_)
-        good.append(battle)
-    keys = [(*(tuple(battle[name]) for name in TURNS), battle["label"]) for battle in good]
-    first = {key: place for place, key in reversed(list(enumerate(keys)))}
-    unique = [battle for place, battle in enumerate(good) if first[keys[place]] == place]
+        kept.append(battle)
+        ids.add(battle["id"])
+        votes.add(vote)
+        mended.update(mends)
+    battles = _frame(kept)
     quarantine = pd.DataFrame(bad, columns=["row", "id", "reason"])
-    battles = _frame(unique)
-    counts = {
-        "rows_in": len(raw),
-        "rows_out": len(battles),
-        "duplicates": len(good) - len(unique),
-        "quarantined": len(quarantine),
+    counts = _count(len(raw), len(battles), duplicates, len(quarantine))
+    return battles, quarantine, {**counts, **mended, **describe(battles)}
+
+
+def _parse(row: dict) -> tuple[dict, Counter]:
+    rounds, mended = parse_rounds(row)
+    return {"id": parse_id(row), **parse_models(row), **rounds, "label": parse_label(row)}, mended
+
+
+def _count(rows_in: int, rows_out: int, duplicates: int, quarantined: int) -> dict[str, int]:
+    if rows_in != rows_out + duplicates + quarantined:
+        raise AssertionError(f"{rows_in} rows became {rows_out} + {duplicates} + {quarantined}")
+    return {
+        "rows_in": rows_in,
+        "rows_out": rows_out,
+        "duplicates": duplicates,
+        "quarantined": quarantined,
     }
-    if counts["rows_in"] != sum(list(counts.values())[1:]):
-        raise AssertionError(f"rows were lost: {counts}")
-    return battles, quarantine, counts | _shares(battles)
-
-
-def _models(row: dict) -> dict[str, str | None]:
-    found = {name: row.get(name) for name in MODELS}
-    return {name: None if pd.isna(value) or value == "" else value for name, value in found.items()}
 
 
 def _frame(battles: list[dict]) -> pd.DataFrame:
-    frame = pd.DataFrame(battles, columns=["id", *MODELS, *TURNS, "label"])
-    types = {"id": "string", "model_a": "string", "model_b": "string", "label": "int8"}
-    return frame.astype(types)
+    frame = pd.DataFrame(battles, columns=COLUMNS.names)
+    return frame.astype({"id": "string", **dict.fromkeys(MODELS, "string"), "label": "int8"})
 
 
-def _shares(battles: pd.DataFrame) -> dict:
-    turns = battles.prompt.map(len)
-    answers = pd.concat([battles.response_a, battles.response_b]).explode()
+def describe(battles: pd.DataFrame) -> dict:
+    """Class shares of the battles, and how many are out of the ordinary."""
+    answers = pd.concat([battles.response_a, battles.response_b])
     return {
         "share": {name: float((battles.label == i).mean()) for i, name in enumerate(LABELS)},
-        "multi_turn_share": float((turns > 1).mean()),
-        "empty_answers": int((answers == "").sum()),
+        "multi_turn_share": float((battles.prompt.map(len) > 1).mean()),
+        "empty_turns": int(answers.map(lambda turns: turns.count("")).sum()),
         "identical_answers": int((battles.response_a == battles.response_b).sum()),
     }
 
 
-def check_quarantine(quarantine: pd.DataFrame, rows: int, limit: float) -> None:
-    """Stop when more than the allowed share of rows is bad.
+def check_quarantine(quarantine: pd.DataFrame, rows_in: int, limit: float) -> None:
+    """Stop when more than the allowed share of the rows is bad, or all of them.
 
     Raises:
         UserError: with the share, the commonest reasons and where the rows are listed.
     """
-    share = len(quarantine) / rows
-    if share > limit:
-        reasons = Counter(quarantine.reason).most_common(3)
-        listed = "\n".join(f"  {count} times: {reason}" for reason, count in reasons)
-        raise UserError(
-            f"{len(quarantine)} of {rows} rows ({share:.1%}) cannot be used, more than "
-            f"data.max_quarantined allows ({limit:.1%}):\n{listed}\nThey are listed in "
-            f"{QUARANTINE}: mend the file, or raise data.max_quarantined in params.yaml"
-        )
+    share = len(quarantine) / rows_in
+    if share <= limit and share < 1:
+        return
+    reasons = Counter(quarantine.reason).most_common(5)
+    listed = "\n".join(f"  {count} times: {reason}" for reason, count in reasons)
+    raise UserError(
+        f"{len(quarantine)} of {rows_in} rows ({share:.2%}) cannot be used, and "
+        f"data.max_quarantined allows {limit:.2%}:\n{listed}\nThey are listed in {QUARANTINE}: "
+        "mend the file that data.raw names, or raise data.max_quarantined in params.yaml"
+    )
+
+
+def write(battles: pd.DataFrame, metrics: dict) -> None:
+    """Validate the battles and write them, and their metrics."""
+    SCHEMA.validate(battles)
+    pq.write_table(pa.Table.from_pandas(battles, COLUMNS, preserve_index=False), BATTLES)
+    text = json.dumps(metrics, indent=2, allow_nan=False)
+    METRICS.write_text(text + "\n", encoding="utf-8")
 
 
 @stage
 def main() -> None:
-    """Read data.raw; write the battles, the quarantine and their counts."""
+    """Read data.raw; write the battles, the quarantine and the metrics."""
     params = load()
     raw = read_raw(Path(params.data.raw))
     battles, quarantine, metrics = prepare(raw)
-    for path in (BATTLES, METRICS):
+    for path in (QUARANTINE, METRICS):
         path.parent.mkdir(parents=True, exist_ok=True)
-    quarantine.to_csv(QUARANTINE, index=False)
+    quarantine.to_csv(QUARANTINE, index=False, encoding="utf-8")
     check_quarantine(quarantine, len(raw), params.data.max_quarantined)
-    SCHEMA.validate(battles)
-    table = pa.Table.from_pandas(battles, preserve_index=False)
-    for name in TURNS:
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, name, table[name].cast(TEXTS))
-    pq.write_table(table, BATTLES)
-    METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write(battles, metrics)
     print(
         f"{metrics['rows_in']} rows: {metrics['rows_out']} battles, {metrics['duplicates']} "
         f"duplicates, {metrics['quarantined']} in quarantine"

@@ -9,85 +9,112 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stages.battles import LABELS
+from stages.battles import LABELS, read_battles
 from stages.errors import UserError, stage
 from stages.params import load
 
-BATTLES = Path("data/prepared/battles.parquet")
 FOLDS = Path("data/folds/folds.parquet")
 METRICS = Path("metrics/split.json")
 
 
 def group(prompt: str) -> str:
-    """A prompt's group: the hash of its letters and digits, case and width folded."""
+    """A prompt's group: the hash of what is left without case, width, spaces and punctuation."""
     folded = unicodedata.normalize("NFKC", prompt).casefold()
-    words = "".join(char for char in folded if char.isalnum())
-    return hashlib.sha256((words or prompt.strip()).encode()).hexdigest()[:16]
+    letters = "".join(filter(_is_letter, folded))
+    # A prompt of punctuation only is told apart by that.
+    kept = letters or "".join(folded.split())
+    return hashlib.sha256(kept.encode()).hexdigest()[:16]
+
+
+def _is_letter(char: str) -> bool:
+    """A letter, a digit, or a mark, in which many scripts write vowels."""
+    if char.isalnum():
+        return True
+    variation_selector = "\ufe00" <= char <= "\ufe0f"  # picks the look of an emoji, a symbol
+    return unicodedata.category(char) in ("Mn", "Mc") and not variation_selector
 
 
 def draw(groups: pd.Series, rows: int | None, seed: int) -> pd.Series:
-    """Which rows to use: whole groups, drawn at random until `rows` are reached (None: all)."""
+    """Which rows to use: whole groups in random order, as they fit in the number of rows.
+
+    Args:
+        groups: group of each row.
+        rows: how many rows at most; None takes all.
+
+    Returns:
+        A mask over the rows.
+    """
     if rows is None or rows >= len(groups):
         return pd.Series(True, index=groups.index)
-    names = groups.unique()
-    np.random.default_rng(seed).shuffle(names)
-    reached = groups.value_counts()[names].cumsum()
-    return groups.isin(reached.index[reached <= rows])
+    sizes = groups.value_counts(sort=False)
+    drawn, left = set(), rows
+    for place in np.random.default_rng(seed).permutation(len(sizes)):
+        size = sizes.iloc[place]
+        if size <= left:
+            drawn.add(sizes.index[place])
+            left -= size
+    return groups.isin(drawn)
 
 
 def assign(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """The fold of each row (scikit-learn's StratifiedGroupKFold, shuffled).
+    """The fold of each row (scikit-learn's StratifiedGroupKFold, shuffled): (n,) int8.
+
+    Args:
+        labels: (n,) 0 = A, 1 = B, 2 = tie.
+        groups: (n,) group of each row.
+        k: number of folds.
 
     Raises:
-        UserError: a class has fewer rows, or there are fewer groups, than folds.
+        UserError: there are fewer groups than folds, with or without regard to class.
     """
-    counts = {name: int((labels == i).sum()) for i, name in enumerate(LABELS)}
-    scarce = min(*counts.values(), len(set(groups)))
-    if scarce < k:
+    found = {name: len(set(groups[labels == i])) for i, name in enumerate(LABELS)}
+    if min(found.values()) < k:
+        counts = ", ".join(f"{count} for {name}" for name, count in found.items())
         raise UserError(
-            f"{k} folds need {k} prompts and {k} votes of each class, found {len(set(groups))} "
-            f"prompts and {counts}: list fewer folds in split.folds, or use more rows"
+            f"{k} folds need {k} different prompts with a vote for each of {', '.join(LABELS)}; "
+            f"the {len(labels)} battles in use have {counts}: raise or unset `rows` of the scale, "
+            "list fewer folds in split.folds, or bring more votes in data.raw"
         )
-    folds = np.zeros(len(labels), dtype=np.int8)
+    folds = np.empty(len(labels), dtype=np.int8)
     splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
         folds[held_out] = fold
     return folds
 
 
-def shares(folds: pd.DataFrame, labels: np.ndarray) -> dict:
-    """Rows, groups and class shares of each fold."""
-    return {
-        "rows": len(folds),
-        "groups": folds.group.nunique(),
-        "folds": {
-            f"fold_{fold}": {
-                "rows": len(rows),
-                "share": {
-                    name: float((labels[rows.index] == i).mean()) for i, name in enumerate(LABELS)
-                },
-            }
-            for fold, rows in folds.groupby("fold")
-        },
+def describe(folds: pd.DataFrame, labels: np.ndarray) -> dict:
+    """Rows, groups and class shares, of all folds and of each.
+
+    Args:
+        folds: group and fold of each row.
+        labels: (n,) 0 = A, 1 = B, 2 = tie.
+    """
+    parts = {f"fold_{fold}": folds.fold == fold for fold in sorted(folds.fold.unique())}
+    return _shares(folds, labels) | {
+        name: _shares(folds[part], labels[part]) for name, part in parts.items()
     }
+
+
+def _shares(folds: pd.DataFrame, labels: np.ndarray) -> dict:
+    share = {name: float((labels == i).mean()) for i, name in enumerate(LABELS)}
+    return {"rows": len(folds), "groups": folds.group.nunique(), "share": share}
 
 
 @stage
 def main() -> None:
     """Read the battles; write the fold of each one that the scale uses."""
     params = load()
-    battles = pd.read_parquet(BATTLES, columns=["id", "prompt", "label"])
-    groups = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
-    used = draw(groups, params.budget.rows, params.seed)
-    labels = battles.label[used].to_numpy()
-    folds = pd.DataFrame({"id": battles.id[used], "group": groups[used]}).reset_index(drop=True)
-    folds["fold"] = assign(labels, folds.group.to_numpy(), len(params.split.folds), params.seed)
+    battles = read_battles(["id", "prompt", "label"])
+    battles["group"] = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
+    used = battles[draw(battles.group, params.budget.rows, params.seed)].reset_index(drop=True)
+    labels, k = used.label.to_numpy(), len(params.split.folds)
+    folds = used[["id", "group"]].assign(fold=assign(labels, used.group.to_numpy(), k, params.seed))
+    metrics = describe(folds, labels)
     for path in (FOLDS, METRICS):
         path.parent.mkdir(parents=True, exist_ok=True)
     folds.to_parquet(FOLDS, index=False)
-    metrics = shares(folds, labels)
-    METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    k = len(params.split.folds)
+    text = json.dumps(metrics, indent=2, allow_nan=False)
+    METRICS.write_text(text + "\n", encoding="utf-8")
     print(f"{len(folds)} battles in {metrics['groups']} prompt groups, {k} folds")
 
 
