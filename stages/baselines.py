@@ -18,13 +18,12 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from stages import scores
-from stages.battles import LABELS
+from stages.battles import LABELS, read_battles
 from stages.bootstrap import paired_cluster_bootstrap
 from stages.errors import stage
 from stages.features import contrasts, count_features, exchanged, length_design
 from stages.params import Evaluate, load
 
-BATTLES = Path("data/prepared/battles.parquet")
 FOLDS = Path("data/folds/folds.parquet")
 FOLDER = Path("data/baselines")
 METRICS = Path("metrics/baselines.json")
@@ -192,7 +191,7 @@ def summary(
 
 def read_folded_battles(columns: list[str]) -> pd.DataFrame:
     """Rows of the folds with the given columns of their battles: id, group, fold, columns."""
-    battles = pd.read_parquet(BATTLES, columns=["id", *columns])
+    battles = read_battles(["id", *columns])
     return pd.read_parquet(FOLDS).merge(battles, on="id", validate="one_to_one")
 
 

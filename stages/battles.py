@@ -89,13 +89,7 @@ def _read(path: Path) -> pd.DataFrame:
         # As Python's own objects: pandas would turn whole numbers with gaps into floats.
         columns = {name: table[name].to_pylist() for name in table.column_names}
         return pd.DataFrame(columns, dtype=object)
-    frame = pd.read_csv(
-        path,
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8-sig",  # spreadsheets write a byte order mark
-        encoding_errors="replace",
-    )
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors="replace")
     if not isinstance(frame.index, pd.RangeIndex):  # pandas took the surplus for row names
         raise ValueError("the first row has more fields than the header")
     return frame

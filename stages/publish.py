@@ -1,185 +1,264 @@
-"""Stage `publish`: record the run in MLflow from DVC's outs, once, however often it is called."""
+"""Stage `publish`: record the run in MLflow from DVC's outs, once, however often it is called.
+
+One parent run a pipeline run, one child a fold. What is recorded is read from the outs, so a result
+that DVC restored from its cache is found again under its fingerprint, and one whose tracking server
+was away is recorded later by hand.
+"""
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
-from mlflow import MlflowClient
+from ruamel.yaml import YAML
 
 from stages import tracking
 from stages.errors import UserError, stage
-from stages.params import Params, load
+from stages.params import PARAMS, Params, load
 from stages.train.fingerprint import resolved
 
 METRICS = Path("metrics/metrics.json")
-COSTS = ("train_seconds", "tokens_per_second", "peak_memory_gib")
+PLOTS = Path("metrics/plots")
+LOCK = Path("dvc.lock")
+# What a repetition of the same run measures anew.
+COSTS = {"train_seconds", "tokens_per_second", "peak_memory_gib"}
+# Written by DVC, or recorded in full: a change in them is no change of code.
+RECORDED = ("params.yaml", "dvc.lock", "metrics", "models")
+CURVES = ["step", "training_loss", "validation_loss", "lr", "grad_norm"]
 
 
-@dataclass(frozen=True)
-class Fold:
-    """What one fold left behind."""
+class Outs(NamedTuple):
+    """What one fold's training left behind."""
 
-    number: int
-    summary: dict
-    curves: pd.DataFrame
+    summary: Path
+    curves: Path
     adapter: Path
     predictions: Path
 
 
-def publish(params: Params) -> str:
-    """Record a pipeline run with one child a fold, unless that very run is recorded already.
+def outs(fold: int) -> Outs:
+    """The places of a fold's outs."""
+    return Outs(
+        Path(f"metrics/folds/fold-{fold}.json"),
+        Path(f"metrics/folds/fold-{fold}.csv"),
+        Path(f"models/fold-{fold}"),
+        Path(f"data/predictions/fold-{fold}.parquet"),
+    )
 
-    Returns:
-        A sentence on what was done, and where to look.
+
+# Reading
+
+
+def collect(params: Params) -> tracking.Run:
+    """The pipeline's run, with one child a fold, from the outs in the working folder.
 
     Raises:
-        UserError: the pipeline has not ended yet.
-        tracking.Unreachable: the tracking server is away.
+        UserError: an out is missing, or params.yaml is not what the folds were trained with.
     """
+    folds = params.split.folds
+    _require([*(path for fold in folds for path in outs(fold)), METRICS, PLOTS, LOCK])
+    stages = YAML(typ="safe", pure=True).load(LOCK)["stages"]  # 1.2, as DVC writes it: 2e-05 counts
+    _check_params(params, stages)
     metrics = _read_json(METRICS)
-    folds = [_fold(number) for number in params.split.folds]
-    fingerprint = tracking.digest(
-        [[fold.summary["fingerprint"] for fold in folds], _without_costs(metrics)]
+    summaries = {fold: _read_json(outs(fold).summary) for fold in folds}
+    votes = (params.data.raw, _md5_of_votes(params, stages))
+    tags = _tags(summaries[folds[0]])
+    children = [_child(fold, summaries[fold], metrics, params, votes, tags) for fold in folds]
+    return tracking.Run(
+        name=_name(params),
+        fingerprint=fingerprint([child.fingerprint for child in children], metrics),
+        tags={
+            **tags,
+            "dvc.stage": "publish",
+            "params_digest": _digest(params.model_dump()),
+            "learned": metrics["learned"],
+        },
+        params={**_params(params), "folds": len(folds)},
+        metrics=numbers(metrics),
+        curves=pd.read_csv(PLOTS / "training_loss.csv"),
+        files={
+            **dict.fromkeys([PARAMS, Path("dvc.yaml"), LOCK], ""),
+            **dict.fromkeys(sorted(METRICS.parent.glob("*.json")), "metrics"),
+            PLOTS: "plots",
+        },
+        votes=votes,
+        texts={"environment.txt": _packages()},
+        children=children,
     )
-    with tracking.reachable():
-        client, experiment = tracking.connect()
-        if tracking.find(client, experiment, fingerprint):
-            return f"MLflow has this run already: {_where()}"
-        tags = _tags(params, folds[0].summary, fingerprint, metrics)
-        parent = tracking.start(client, experiment, _name(params), tags)
-        for fold in folds:
-            _record_fold(client, experiment, parent, fold, params, tags)
-        _record_run(client, parent, params, metrics)
-        client.set_terminated(parent)
-    return f"MLflow has the run, with {len(folds)} folds: {_where()}"
 
 
-def _record_fold(
-    client: MlflowClient,
-    experiment: str,
-    parent: str,
-    fold: Fold,
+def _child(
+    fold: int,
+    summary: dict,
+    metrics: dict,
     params: Params,
+    votes: tuple[str, str],
     tags: Mapping[str, str],
-) -> None:
-    own = {
-        "fingerprint": fold.summary["fingerprint"] + parent[:8],
-        "dvc.stage": f"train@{fold.number}",
-        "mlflow.parentRunId": parent,
-    }
-    run = tracking.start(client, experiment, f"fold {fold.number}", {**tags, **own})
-    tracking.log(client, run, _flat(resolved(params)), _numbers(fold.summary), fold.curves)
-    client.log_artifacts(run, str(fold.adapter), "adapter")
-    client.log_artifact(run, str(fold.predictions), "predictions")
-    client.set_terminated(run)
-
-
-def _record_run(client: MlflowClient, run: str, params: Params, metrics: dict) -> None:
-    chosen = {"model": params.model, "scale": params.scale, **_flat(resolved(params))}
-    tracking.log(client, run, chosen, _numbers(metrics))
-    for name in ("params.yaml", "dvc.yaml", "dvc.lock"):
-        if Path(name).exists():
-            client.log_artifact(run, name)
-    client.log_artifacts(run, "metrics", "metrics")
-    packages = {d.name: d.version for d in importlib.metadata.distributions()}
-    client.log_text(
-        run, "".join(f"{n}=={v}\n" for n, v in sorted(packages.items())), "packages.txt"
+) -> tracking.Run:
+    paths = outs(fold)
+    return tracking.Run(
+        name=f"fold {fold}",
+        fingerprint=summary["fingerprint"],
+        tags={**tags, "dvc.stage": f"train@{fold}"},
+        params={**_params(params), "fold": fold},
+        metrics=numbers({**summary, **metrics["folds"][f"fold_{fold}"]}, without={"fold"}),
+        curves=pd.read_csv(paths.curves)[CURVES],
+        files={
+            paths.adapter: "adapter",
+            paths.predictions: "predictions",
+            paths.summary: "metrics",
+            paths.curves: "metrics",
+        },
+        votes=votes,
     )
-    raw = Path(params.data.raw)
-    tracking.log_dataset(client, run, params.data.raw, tracking.digest_file(raw))
 
 
-def _tags(params: Params, summary: dict, fingerprint: str, metrics: dict) -> dict[str, str]:
-    checkpoint = summary["checkpoint"]
-    return {
-        "fingerprint": fingerprint,
-        "dvc.stage": "publish",
-        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
-        "dvc.baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV", ""),
-        "params_digest": tracking.digest(params.model_dump()),
-        "dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
-        "git_commit": _git("rev-parse", "HEAD"),
-        "checkpoint": checkpoint["checkpoint"],
-        "revision": checkpoint["revision"],
-        "device": summary["device"],
-        "learned": metrics["learned"],
-    }
+def _require(paths: list[Path]) -> None:
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)} not found: only a pipeline that has ended can be recorded. "
+            "Run `dvc repro`, or `dvc checkout` if it has run already"
+        )
+
+
+def _check_params(params: Params, stages: dict) -> None:
+    """Whether the folds were trained with these params: a hand may have edited them since."""
+    current = params.model_dump(exclude_unset=True)
+    chosen = {f"scales.{params.scale}", f"backbones.{params.model}"}
+    for fold in params.split.folds:
+        used = stages.get(f"train@{fold}", {}).get("params", {}).get(str(PARAMS), {})
+        changed = [key for key, value in used.items() if _lookup(current, key) != value]
+        changed += chosen - used.keys()
+        if changed:
+            raise UserError(
+                f"{PARAMS}: expected what fold {fold} was trained with, found "
+                f"{', '.join(sorted(changed))} not as in {LOCK}. Run `dvc repro`, or bring back "
+                "the params of these results"
+            )
+
+
+def _lookup(tree: dict, key: str) -> object:
+    return reduce(lambda section, name: section.get(name, {}), key.split("."), tree)
+
+
+def _md5_of_votes(params: Params, stages: dict) -> str:
+    """As DVC found it when the votes were prepared."""
+    deps = {dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]}
+    return deps[params.data.raw]
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# What it is called and how it is found
+
+
+def fingerprint(folds: list[str], metrics: dict) -> str:
+    """Of a pipeline run: its folds' fingerprints in order, and its metrics but for what it cost."""
+    return _digest([folds, {k: v for k, v in metrics.items() if k not in COSTS}])
+
+
+def _digest(content: object) -> str:
+    """SHA-256 of a value as canonical JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _name(params: Params) -> str:
     what = os.environ.get("DVC_EXP_NAME") or _git("rev-parse", "--short", "HEAD")
-    return f"{params.model} {params.scale} {what}"
+    return f"{params.model} {params.scale} {what}".strip()
+
+
+def _tags(summary: dict) -> dict[str, str]:
+    """What a run and its folds have in common."""
+    checkpoint = summary["checkpoint"]
+    code = ["status", "--porcelain", "--untracked-files=no", "--", "."]
+    tags = {
+        "checkpoint": checkpoint["checkpoint"],
+        "revision": checkpoint["revision"],
+        "device": summary["device"],
+        "dvc.exp_name": os.environ.get("DVC_EXP_NAME"),
+        "dvc.baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV"),
+        "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
+        # whether the code differs from that commit's
+        "dirty": str(bool(_git(*code, *(f":!{path}" for path in RECORDED)))).lower(),
+    }
+    return {name: value for name, value in tags.items() if value}
 
 
 def _git(*arguments: str) -> str:
+    """What git prints; nothing outside of a repository."""
     done = subprocess.run(["git", *arguments], capture_output=True, text=True)
     return done.stdout.strip()
 
 
-def _where() -> str:
-    uri = tracking.uri()
-    if uri.startswith("sqlite:"):
-        return f"look with `mlflow ui --backend-store-uri {uri}`"
-    return f"look at {uri}"
+# Flat values
 
 
-def _fold(number: int) -> Fold:
-    summary = Path(f"metrics/folds/fold-{number}.json")
-    return Fold(
-        number,
-        _read_json(summary),
-        pd.read_csv(summary.with_suffix(".csv")),
-        Path(f"models/fold-{number}"),
-        Path(f"data/predictions/fold-{number}.parquet"),
-    )
+def _params(params: Params) -> dict[str, object]:
+    chosen = {"model": params.model, "scale": params.scale, **flat(resolved(params))}
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _read_json(path: Path) -> dict:
-    if not path.exists():
-        raise UserError(f"{path} not found: the pipeline has not ended here; run `dvc repro` first")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _without_costs(metrics: dict) -> dict:
-    return {name: value for name, value in metrics.items() if name not in COSTS}
-
-
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
+def flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
+    """A nested mapping as one level, its keys joined by dots."""
+    level: dict[str, object] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
+        level |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return level
 
 
-def _numbers(tree: Mapping) -> dict[str, float]:
+def numbers(tree: Mapping, without: set[str] = frozenset()) -> dict[str, float]:
+    """The numbers of a nested mapping, as one level."""
     return {
         name: float(value)
-        for name, value in _flat(tree).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        for name, value in flat(tree).items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and name not in without
     }
+
+
+def _packages() -> str:
+    """What `pip freeze` says of packages from the index."""
+    packages = {(d.name, d.version) for d in importlib.metadata.distributions()}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(packages))
+
+
+def _later() -> str:
+    """How to record a run that the store did not take."""
+    name = os.environ.get("DVC_EXP_NAME")
+    command = "python -m stages.publish"
+    return f"dvc exp apply {name} && DVC_EXP_NAME={name} {command}" if name else command
 
 
 @stage
 def main() -> None:
-    """Publish; an absent server is an error, unless `--if-reachable` says that it may be away."""
+    """Record the run; a store that is away is an error unless the option says otherwise."""
     parser = argparse.ArgumentParser(prog="python -m stages.publish", description=__doc__)
-    parser.add_argument("--if-reachable", action="store_true", help="end well without a server")
+    parser.add_argument(
+        "--if-reachable", action="store_true", help="only warn if the tracking store is away"
+    )
     optional = parser.parse_args().if_reachable
+    run = collect(load())
     try:
-        print(publish(load()))
-    except tracking.Unreachable as error:
-        message = f"{error}. The results are safe; record them later: python -m stages.publish"
+        new = tracking.record(run)
+    except tracking.Unrecorded as error:
+        message = f"{error}\nThe results are kept. Record them later with\n  {_later()}"
         if not optional:
             raise UserError(message) from None
         print(f"warning: {message}", file=sys.stderr)
+    else:
+        done = "recorded the run" if new else "has this run already"
+        print(f"MLflow {done}, with {len(run.children)} folds: {tracking.where()}")
 
 
 if __name__ == "__main__":

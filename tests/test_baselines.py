@@ -1,16 +1,17 @@
 """Features and baselines: hand counts, exchange of the answers, leakage, and real votes."""
 
+import json
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from stages import baselines, scores
-from stages.battles import BadRow, parse_label, parse_rounds, read_raw
+from stages import baselines, prepare, split
 from stages.features import contrasts, count_features, exchanged, length_design
 from stages.params import Evaluate
-from stages.split import assign, group
+from tests.conftest import REPO
 
 SETTINGS = Evaluate(draws=500, confidence=0.95, equivalence=0.005)
 WORDS = np.array(["river", "stone", "cloud", "lamp", "paper", "green", "seven", "often"])
@@ -144,23 +145,16 @@ def test_words_are_those_of_training_answers_only():
     assert abs(ab + ba)[:, :2].sum() == 0
 
 
-def real_votes_frame(path) -> pd.DataFrame:
-    rows = []
-    for raw in read_raw(path).to_dict("records"):
-        try:
-            rows.append(parse_rounds(raw) | {"id": raw["id"], "label": parse_label(raw)})
-        except BadRow:
-            continue
-    return pd.DataFrame(rows)
-
-
-def test_real_votes_give_the_log_losses_of_the_first_trial(real_votes):
-    votes = real_votes_frame(real_votes)
-    groups = votes.prompt.map(lambda turns: group(turns[0])).to_numpy()
-    labels = votes.label.to_numpy()
-    folds = assign(labels, groups, 5, seed=20240508)
-    predictions = baselines.predict_baselines(votes, count_features(votes), folds)
-    losses = {name: scores.log_loss(labels, p) for name, p in predictions.items()}
+def test_real_votes_give_the_log_losses_of_the_first_trial(real_votes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    raw |= {"scale": "sample", "split": {"folds": [0, 1, 2, 3, 4]}}
+    raw["data"]["raw"] = str(real_votes)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    for module in (prepare, split, baselines):
+        module.main()
+    metrics = json.loads((tmp_path / "metrics/baselines.json").read_text(encoding="utf-8"))
+    losses = {name: row["log_loss"] for name, row in metrics.items()}
     trial = {"length": 1.0608, "counts": 1.0464, "tfidf": 1.0875, "tfidf_counts": 1.0392}
     assert losses["prior"] == pytest.approx(1.0973, abs=0.002)
     for name, loss in trial.items():

@@ -1,1 +1,7 @@
 """The stage `train`: QLoRA fine-tuning of one backbone on one fold."""
+
+import os
+
+# Before PyTorch starts its threads: waiting ones would spin on the cores of another training,
+# as DVC's queue starts beside this one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
