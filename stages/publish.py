@@ -131,16 +131,17 @@ def _require(paths: list[Path]) -> None:
 
 
 def _check_params(params: Params, stages: dict) -> None:
-    """Whether the folds were trained with these params: a hand may have edited them since."""
+    """Whether the outs were made with these params: a hand may have edited them since."""
     current = params.model_dump(exclude_unset=True)
     chosen = {f"scales.{params.scale}", f"backbones.{params.model}"}
-    for fold in params.split.folds:
-        used = stages.get(f"train@{fold}", {}).get("params", {}).get(str(PARAMS), {})
+    needed = {"prepare": {"data"}} | {f"train@{fold}": chosen for fold in params.split.folds}
+    for name, keys in needed.items():
+        used = stages.get(name, {}).get("params", {}).get(str(PARAMS), {})
         changed = [key for key, value in used.items() if _lookup(current, key) != value]
-        changed += chosen - used.keys()
+        changed += keys - used.keys()
         if changed:
             raise UserError(
-                f"{PARAMS}: expected what fold {fold} was trained with, found "
+                f"{PARAMS}: expected what stage {name} ran with, found "
                 f"{', '.join(sorted(changed))} not as in {LOCK}. Run `dvc repro`, or bring back "
                 "the params of these results"
             )

@@ -82,7 +82,10 @@ def write_lock(path: Path) -> None:
     for key in TRAINING:
         section, _, name = key.partition(".")
         values[key] = raw[section][name] if name else raw[section]
-    prepare = {"deps": [{"path": raw["data"]["raw"], "md5": "0123456789abcdef" * 2}]}
+    prepare = {
+        "deps": [{"path": raw["data"]["raw"], "md5": "0123456789abcdef" * 2}],
+        "params": {"params.yaml": {"data": raw["data"]}},
+    }
     trained = {f"train@{fold}": {"params": {"params.yaml": values}} for fold in FOLDS}
     (path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"prepare": prepare, **trained}}))
 
@@ -236,6 +239,35 @@ def test_what_a_killed_publisher_left_is_done_anew(workspace):
     parents, children = recorded()
     assert [run.info.status for run in parents + children] == ["FINISHED"] * 3
     assert not record()
+
+
+def test_what_a_failing_store_left_is_done_anew(workspace):
+    (workspace / "mlartifacts").write_text("in the way of a folder", encoding="utf-8")
+    with pytest.raises(tracking.Unrecorded, match="did not take the run"):
+        record()
+    (workspace / "mlartifacts").unlink()
+    assert record()
+    parents, children = recorded()
+    assert [run.info.status for run in parents + children] == ["FINISHED"] * 3
+
+
+def test_tags_tell_the_commit_and_whether_its_code_was_changed(workspace, monkeypatch):
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+        return subprocess.check_output(["git", *who, *arguments], text=True).strip()
+
+    (workspace / "stage.py").write_text("", encoding="utf-8")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "start")
+    set_metrics(workspace, log_loss=1.05)  # what DVC writes is no change of code
+    monkeypatch.setenv("DVC_EXP_NAME", "clean")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", git("rev-parse", "HEAD"))
+    tags = publish.collect(load()).tags
+    assert tags["dirty"] == "false" and tags["dvc.exp_name"] == "clean"
+    assert tags["mlflow.source.git.commit"] == tags["dvc.baseline_rev"] == git("rev-parse", "HEAD")
+    (workspace / "stage.py").write_text("changed", encoding="utf-8")
+    assert publish.collect(load()).tags["dirty"] == "true"
 
 
 def test_three_first_users_at_once(tmp_path, workspace):
@@ -406,6 +438,7 @@ def test_a_pipeline_that_has_not_ended_is_not_recorded(workspace, out):
         ("model: llama", "model: gemma", "backbones.gemma"),
         ("scale: smoke", "scale: sample", "scales.sample"),
         ("r: 16", "r: 64", "train"),
+        ("raw: data/raw/starter.csv", "raw: data/raw/train.csv", "data"),
     ],
 )
 def test_results_are_not_recorded_under_params_edited_since(workspace, old, new, named):
