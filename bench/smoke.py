@@ -1,0 +1,53 @@
+"""Time `dvc repro` at scale smoke, then again with nothing to do: python bench/smoke.py [REPEATS].
+
+Needs the weights fetched (run `dvc repro weights` once) and works in a temporary clone, so that the
+checkout and its cache stay as they are. Prints the seconds of each run, their medians, and the peak
+memory of any one process. Limits: 360 s and 6 GiB; 5 s for the second run.
+"""
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def timed(command: list[str], folder: Path) -> float:
+    """Seconds of a command."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    start = time.perf_counter()
+    subprocess.run(
+        command, cwd=folder, check=True, env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL
+    )
+    return time.perf_counter() - start
+
+
+def once() -> tuple[float, float]:
+    """Seconds of a first and of a second `dvc repro` in a new clone."""
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "clone"
+        subprocess.run(["git", "clone", "-q", str(REPO), str(clone)], check=True)
+        shutil.copytree(REPO / ".state/weights", clone / ".state/weights")
+        return timed(["dvc", "repro"], clone), timed(["dvc", "repro"], clone)
+
+
+def main() -> None:
+    """Print the runs and their medians."""
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    runs = []
+    for number in range(1, repeats + 1):
+        runs.append(once())
+        print(f"run {number}: first {runs[-1][0]:.0f} s, second {runs[-1][1]:.1f} s", flush=True)
+    first, second = (statistics.median(times) for times in zip(*runs, strict=True))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(f"median: first {first:.0f} s, second {second:.1f} s; peak memory {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
