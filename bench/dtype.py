@@ -1,6 +1,6 @@
 """CPU training in bfloat16 against float32, interleaved: python bench/dtype.py [REPEATS].
 
-Trains packed rows of the small llama checkpoint (run `dvc repro weights` once) and prints the tokens
+Trains packed rows of the small llama checkpoint (run `dvc repro weights` once) and prints tokens
 per second of each dtype and the median of their ratios. Aim: at least 1.4 where the processor
 multiplies bfloat16; elsewhere it is emulated and slower, and `train.dtype: auto` takes float32.
 """

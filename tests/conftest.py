@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a hub starts its own
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores
 
 import pandas as pd
 import pytest
