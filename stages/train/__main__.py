@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("fold", type=int)
     fold = parser.parse_args().fold
     transformers.logging.set_verbosity_error()  # gates and errors are ours to tell
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # PEFT's calls
     params = load()
     record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
     weights = backbones.fetch(record, params.checkpoint, state())
