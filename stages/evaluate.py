@@ -12,7 +12,6 @@ from stages.baselines import (
     FOLDER,
     Inputs,
     count_inputs,
-    numeric_inputs,
     out_of_fold,
     read_folded_battles,
     summary,
@@ -29,8 +28,8 @@ PLOTS = Path("metrics/plots")
 
 ENDS = ("", "_low", "_high")
 BASELINES = ("prior", "length", "counts", "tfidf", "tfidf_counts")
-# Two numbers of a backbone deserve a wider prior on their weights than a hundred counts.
-BACKBONE_SCALE = 10.0
+# At this scale the regression's prior on the weight of a log odds has a standard deviation of 1.
+BACKBONE_SCALE = C_COUNTS**-0.5
 
 
 # Reading
@@ -198,10 +197,14 @@ def stacked(
 
 
 def _backbone_inputs(probabilities: np.ndarray) -> Inputs:
-    """Log odds of A against B, and of a tie against both."""
+    """Log odds of A against B, and of a tie against both, in nats.
+
+    They are not standardised: each fold has a model of its own, and where all of them are unsure,
+    the small offsets between those models would be blown up into differences between battles.
+    """
     a, b, tie = np.log(probabilities).T
-    contrast = pd.DataFrame({"a_or_b": a - b, "tie": tie - (a + b) / 2})
-    return numeric_inputs(contrast, contrast.assign(a_or_b=-contrast.a_or_b))
+    odds, even = a - b, tie - (a + b) / 2
+    return lambda train: (np.column_stack([odds, even]), np.column_stack([-odds, even]))
 
 
 def _stack_inputs(counts: Inputs, backbone: Inputs) -> Inputs:
