@@ -137,9 +137,10 @@ def fill(lengths: Sequence[int], shares: Sequence[float], room: int) -> list[int
     while open_:
         total = sum(shares[i] for i in open_)
         left = room - sum(sizes)
-        short = [i for i in open_ if lengths[i] <= left * shares[i] / total]
+        due = {i: int(left * shares[i] / total + 1e-9) for i in open_}  # 60 · 0.2 / 0.6 is 19.99…
+        short = [i for i in open_ if lengths[i] <= due[i]]
         for i in short or open_:
-            sizes[i] = lengths[i] if short else int(left * shares[i] / total)
+            sizes[i] = lengths[i] if short else due[i]
         open_ = [i for i in open_ if i not in short] if short else []
     return sizes
 

@@ -288,6 +288,22 @@ LONG = f"{HEADER}\n" + ",".join(["1"] * 9) + "\n"
         ),
         ("votes.csv", HEADER.replace(",", ";").encode() + b"\n1", ["'id'", "found id;prompt"]),
     ],
+    ids=[
+        "missing",
+        "unknown ending",
+        "empty csv",
+        "empty gzip",
+        "header only",
+        "noise cut short",
+        "gzip overwritten",
+        "csv named gz",
+        "empty parquet",
+        "broken parquet",
+        "open quote",
+        "long row",
+        "misspelt column",
+        "semicolons",
+    ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_what_was_expected(tmp_path, name, content, parts):
     path = tmp_path / name
