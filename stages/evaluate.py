@@ -19,10 +19,12 @@ from stages.baselines import (
 from stages.battles import LABELS
 from stages.bootstrap import paired_cluster_bootstrap
 from stages.errors import UserError, stage
+from stages.features import script
 from stages.params import Evaluate, load
 
 PREDICTIONS = Path("data/predictions")
 SUMMARIES = Path("metrics/folds")
+OUT_OF_FOLD = Path("data/evaluated/out_of_fold.parquet")
 METRICS = Path("metrics/metrics.json")
 PLOTS = Path("metrics/plots")
 
@@ -218,9 +220,10 @@ def _stack_inputs(counts: Inputs, backbone: Inputs) -> Inputs:
 
 def evaluate(
     rows: pd.DataFrame,
-    predictions: pd.DataFrame,
+    ab: np.ndarray,
+    ba: np.ndarray,
     baselines: dict[str, np.ndarray],
-    features: pd.DataFrame,
+    with_features: np.ndarray,
     settings: Evaluate,
     seed: int,
 ) -> tuple[dict, dict]:
@@ -228,22 +231,20 @@ def evaluate(
 
     Args:
         rows: label, group and fold of the battles; all others are in the same order.
-        predictions: as read_predictions gives them.
-        baselines: out-of-fold probabilities (n, 3) by name.
-        features: the counts of stages.features.
+        ab, ba: out-of-fold probabilities (n, 3) of the backbone in both orders.
+        baselines: the same of each baseline, by name.
+        with_features: the same of the `counts` regression with the backbone beside it.
 
     Returns:
         The metrics, and the ladder: log loss, gain with interval and accuracy of each baseline
         and of `backbone`.
     """
     labels, groups, folds = (rows[name].to_numpy() for name in ("label", "group", "fold"))
-    ab, ba = order_probabilities(predictions)
     averaged = (ab + ba) / 2
     ladder = summary(labels, baselines | {"backbone": averaged}, groups, settings, seed)
     gain = {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
-    added = stacked(features, averaged, labels, folds)
     beyond = scores.example_losses(labels, baselines["counts"])
-    beyond -= scores.example_losses(labels, added)
+    beyond -= scores.example_losses(labels, with_features)
     interval = paired_cluster_bootstrap(beyond, groups, settings.draws, settings.confidence, seed)
     metrics = {
         **quality(labels, ab, ba),
@@ -267,6 +268,30 @@ def order_probabilities(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
         for order in ("ab", "ba")
     )
     return ab, ba
+
+
+def out_of_fold_table(
+    rows: pd.DataFrame, predictions: pd.DataFrame, probabilities: dict[str, np.ndarray]
+) -> pd.DataFrame:
+    """One table with all that comparing runs row by row needs, and no text of a vote.
+
+    Args:
+        rows: id, group, fold, label and prompt.
+        predictions: tokens and tokens_dropped of the rows.
+        probabilities: (n, 3) by name, which become the columns NAME_a, NAME_b and NAME_tie.
+    """
+    table = rows[["id", "group", "fold", "label"]].assign(
+        turns=rows.prompt.map(len).astype("int32"),
+        script=pd.array([script(turns[0]) for turns in rows.prompt], dtype="string"),
+        tokens=predictions.tokens,
+        tokens_dropped=predictions.tokens_dropped,
+    )
+    columns = {
+        f"{name}_{label}": values[:, i]
+        for name, values in probabilities.items()
+        for i, label in enumerate(LABELS)
+    }
+    return table.assign(**columns)
 
 
 # Plots
@@ -357,22 +382,28 @@ def _interval(row: dict, name: str) -> str:
 
 @stage
 def main() -> None:
-    """Write metrics/metrics.json and metrics/plots, and print the result."""
+    """Write metrics, plots and the out-of-fold table, and print the result."""
     params = load()
-    rows = read_folded_battles(["label"])
+    rows = read_folded_battles(["label", "prompt"])
     predictions = read_predictions(rows)
     summaries = read_summaries(params.split.folds)
     curves = [pd.read_csv(SUMMARIES / f"fold-{fold}.csv") for fold in params.split.folds]
     table = _aligned("predictions", rows)
     baselines = {n: table[[f"{n}_{label}" for label in LABELS]].to_numpy() for n in BASELINES}
     features = _aligned("features", rows).drop(columns="id")
+    labels, folds = rows.label.to_numpy(), rows.fold.to_numpy()
+    ab, ba = order_probabilities(predictions)
+    averaged = (ab + ba) / 2
+    with_features = stacked(features, averaged, labels, folds)
 
-    metrics, ladder = evaluate(rows, predictions, baselines, features, params.evaluate, params.seed)
+    metrics, ladder = evaluate(rows, ab, ba, baselines, with_features, params.evaluate, params.seed)
     metrics |= cost(summaries, predictions)
-    METRICS.parent.mkdir(parents=True, exist_ok=True)
+    for path in (METRICS, OUT_OF_FOLD):
+        path.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    averaged = np.mean(order_probabilities(predictions), axis=0)
-    write_plots(curves, rows.label.to_numpy(), averaged, metrics["prior_log_loss"])
+    probabilities = {"ab": ab, "ba": ba, **baselines, "with_features": with_features}
+    out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
+    write_plots(curves, labels, averaged, metrics["prior_log_loss"])
     name = summaries[0]["checkpoint"]["checkpoint"]
     print(report(metrics, ladder, name, params.evaluate.confidence))
 

@@ -27,6 +27,7 @@ from stages.train.fingerprint import resolved
 
 METRICS = Path("metrics/metrics.json")
 PLOTS = Path("metrics/plots")
+OUT_OF_FOLD = Path("data/evaluated/out_of_fold.parquet")
 LOCK = Path("dvc.lock")
 # What a repetition of the same run measures anew.
 COSTS = {"train_seconds", "tokens_per_second", "peak_memory_gib"}
@@ -64,7 +65,7 @@ def collect(params: Params) -> tracking.Run:
         UserError: an out is missing, or params.yaml is not what the folds were trained with.
     """
     folds = params.split.folds
-    _require([*(path for fold in folds for path in outs(fold)), METRICS, PLOTS, LOCK])
+    _require([*(path for fold in folds for path in outs(fold)), METRICS, PLOTS, OUT_OF_FOLD, LOCK])
     stages = YAML(typ="safe", pure=True).load(LOCK)["stages"]  # 1.2, as DVC writes it: 2e-05 counts
     _check_params(params, stages)
     metrics = _read_json(METRICS)
@@ -88,6 +89,7 @@ def collect(params: Params) -> tracking.Run:
             **dict.fromkeys([PARAMS, Path("dvc.yaml"), LOCK], ""),
             **dict.fromkeys(sorted(METRICS.parent.glob("*.json")), "metrics"),
             PLOTS: "plots",
+            OUT_OF_FOLD: "predictions",
         },
         votes=votes,
         texts={"environment.txt": _packages()},

@@ -38,9 +38,9 @@ class Case:
         return frame.join(pd.DataFrame(np.hstack([logits, logits]), columns=columns))
 
     def evaluate(self, logits: np.ndarray) -> dict:
-        return evaluate.evaluate(
-            self.rows, self.predictions(logits), self.baselines, self.features, SETTINGS, seed=0
-        )[0]
+        ab, ba = evaluate.order_probabilities(self.predictions(logits))
+        with_features = evaluate.stacked(self.features, (ab + ba) / 2, self.labels, self.folds)
+        return evaluate.evaluate(self.rows, ab, ba, self.baselines, with_features, SETTINGS, 0)[0]
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +122,9 @@ def test_orders_are_averaged_as_probabilities(case):
 
 @pytest.mark.parametrize("learned", ["yes", "no", "undecided"])
 def test_the_report_says_in_words_whether_it_learned(case, learned):
+    even = np.full((900, 3), 1 / 3)
     metrics, ladder = evaluate.evaluate(
-        case.rows,
-        case.predictions(np.zeros((900, 3))),
-        case.baselines,
-        case.features,
-        SETTINGS,
-        seed=0,
+        case.rows, even, even, case.baselines, even, SETTINGS, seed=0
     )
     text = evaluate.report(metrics | {"learned": learned}, ladder, "tiny-llama", 0.95)
     words = {"yes": "has learned", "no": "has not learned", "undecided": "is undecided"}
@@ -189,6 +185,19 @@ def test_the_stage_writes_metrics_and_plots(workspace, capsys):
     assert len(plots["confusion"]) == 900 and plots["calibration"]["count"].sum() == 900
     assert (plots["confusion"].actual == plots["confusion"].predicted).mean() == 1
     assert "The backbone has learned" in capsys.readouterr().out
+
+
+def test_the_out_of_fold_table_gives_the_metrics_again_and_holds_no_text(workspace, case):
+    evaluate.main()
+    metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))
+    table = pd.read_parquet(workspace / "data/evaluated/out_of_fold.parquet")
+    assert sorted(table.id) == sorted(case.rows.id)
+    ab, ba = (table[[f"{order}_{label}" for label in LABELS]].to_numpy() for order in ("ab", "ba"))
+    chosen = ((ab + ba) / 2)[np.arange(900), table.label]
+    assert -np.log(chosen).mean() == pytest.approx(metrics["log_loss"])
+    assert set(table.turns) == {len(turns) for turns in case.votes.prompt}
+    texts = table.select_dtypes(exclude="number").columns
+    assert set(texts) == {"id", "group", "script"} and set(table.script) == {"latin"}
 
 
 def test_the_baselines_stage_keeps_ids_and_rows(workspace, case):

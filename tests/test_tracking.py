@@ -39,7 +39,13 @@ def workspace(tmp_path, monkeypatch) -> Path:
 
 def write_outs(path: Path, log_loss: float = 1.09) -> None:
     """A small file for each out, in a folder with the repository's own params."""
-    for name in ("models/fold-9", "metrics/folds", "metrics/plots", "data/predictions"):
+    for name in (
+        "models/fold-9",
+        "metrics/folds",
+        "metrics/plots",
+        "data/predictions",
+        "data/evaluated",
+    ):
         (path / name).mkdir(parents=True)
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(REPO / name, path)
@@ -50,6 +56,8 @@ def write_outs(path: Path, log_loss: float = 1.09) -> None:
     write_json(path / "metrics/metrics.json", metrics)
     training_loss = pd.DataFrame({"step": [1, 5], "training_loss": [1.0986, 1.08]})
     training_loss.to_csv(path / "metrics/plots/training_loss.csv", index=False)
+    rows = pd.DataFrame({"id": ["30192", "53567"], "label": [0, 2]})
+    rows.to_parquet(path / "data/evaluated/out_of_fold.parquet")
     write_lock(path)
 
 
@@ -184,6 +192,7 @@ def test_artifacts_are_those_of_this_run_and_no_weights_or_texts(workspace):
         "environment.txt",
         "metrics/metrics.json",
         "plots/training_loss.csv",
+        "predictions/out_of_fold.parquet",
     }
     assert artifacts(client, child.info.run_id) == {
         "adapter/adapter_config.json",

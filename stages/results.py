@@ -1,0 +1,97 @@
+"""A finished run as reports and comparisons read it: params, metrics, curves, out-of-fold rows."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from ruamel.yaml import YAML
+
+from stages.battles import LABELS
+from stages.errors import UserError
+from stages.evaluate import METRICS, OUT_OF_FOLD, SUMMARIES
+
+BASELINES_METRICS = Path("metrics/baselines.json")
+LOCK = Path("dvc.lock")
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One pipeline run.
+
+    Attributes:
+        name: as the user asked for it: a branch, an experiment, an MLflow run, or `workspace`.
+        params: all of that run's params.yaml.
+        metrics: its metrics/metrics.json.
+        baselines: its metrics/baselines.json, a row a baseline with interval.
+        folds: its metrics/folds/fold-K.json, in order.
+        curves: their curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
+        rows: its out-of-fold table, as stages.evaluate.out_of_fold_table writes it.
+        votes: MD5 of the raw votes.
+    """
+
+    name: str
+    params: dict
+    metrics: dict
+    baselines: dict
+    folds: list[dict]
+    curves: list[pd.DataFrame]
+    rows: pd.DataFrame
+    votes: str
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint's name, which says more than the family's."""
+        return self.folds[0]["checkpoint"]["checkpoint"]
+
+    @property
+    def budget(self) -> dict:
+        """The chosen scale's section of the params."""
+        return self.params["scales"][self.params["scale"]]
+
+    def probabilities(self, name: str) -> np.ndarray:
+        """Out-of-fold probabilities (n, 3): `ab`, `ba`, `with_features` or a baseline's."""
+        return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
+
+
+def read(folder: Path, name: str) -> Result:
+    """Read a run's files below a folder laid out as the repository.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    fixed = (PARAMS, LOCK, METRICS, BASELINES_METRICS, OUT_OF_FOLD)
+    _require(folder, fixed, name)
+    params = yaml.safe_load((folder / PARAMS).read_text(encoding="utf-8"))
+    summaries = [SUMMARIES / f"fold-{fold}.json" for fold in params["split"]["folds"]]
+    curves = [path.with_suffix(".csv") for path in summaries]
+    _require(folder, summaries + curves, name)
+    lock = YAML(typ="safe", pure=True).load(folder / LOCK)
+    deps = {dep["path"]: dep["md5"] for dep in lock["stages"]["prepare"]["deps"]}
+    return Result(
+        name=name,
+        params=params,
+        metrics=_json(folder / METRICS),
+        baselines=_json(folder / BASELINES_METRICS),
+        folds=[_json(folder / path) for path in summaries],
+        curves=[pd.read_csv(folder / path) for path in curves],
+        rows=pd.read_parquet(folder / OUT_OF_FOLD),
+        votes=deps[params["data"]["raw"]],
+    )
+
+
+def _require(folder: Path, paths: Iterable[Path], name: str) -> None:
+    missing = [str(path) for path in paths if not (folder / path).exists()]
+    if missing:
+        raise UserError(
+            f"{name}: {', '.join(missing)} not found; only a pipeline that has ended has results: "
+            "run `dvc repro`, or `dvc checkout` if it has run"
+        )
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
