@@ -1,12 +1,13 @@
 """Stage `evaluate`: out-of-fold metrics, whether the backbone learned, and plots."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from stages import scores
+from stages import calibration, scores
 from stages.baselines import (
     C_COUNTS,
     FOLDER,
@@ -16,7 +17,7 @@ from stages.baselines import (
     read_folded_battles,
     summary,
 )
-from stages.battles import LABELS
+from stages.battles import LABELS, TURNS
 from stages.bootstrap import paired_cluster_bootstrap
 from stages.errors import UserError, stage
 from stages.features import script
@@ -25,6 +26,7 @@ from stages.params import Evaluate, load
 PREDICTIONS = Path("data/predictions")
 SUMMARIES = Path("metrics/folds")
 OUT_OF_FOLD = Path("data/evaluated/out_of_fold.parquet")
+CALIBRATION = Path("data/evaluated/calibration.json")
 METRICS = Path("metrics/metrics.json")
 PLOTS = Path("metrics/plots")
 
@@ -218,47 +220,101 @@ def _stack_inputs(counts: Inputs, backbone: Inputs) -> Inputs:
     return inputs
 
 
-def evaluate(
-    rows: pd.DataFrame,
+def all_probabilities(
+    battles: pd.DataFrame,
     ab: np.ndarray,
     ba: np.ndarray,
     baselines: dict[str, np.ndarray],
-    with_features: np.ndarray,
+    features: pd.DataFrame,
     settings: Evaluate,
-    seed: int,
+) -> tuple[dict[str, np.ndarray], dict]:
+    """Every out-of-fold prediction of the battles that is scored, by name.
+
+    Args:
+        battles: label, fold and the answers; all others are in the same order.
+        ab, ba: (n, 3) probabilities of the backbone in both orders.
+        baselines: the same of each baseline, by name.
+        features: the counts of stages.features.
+
+    Returns:
+        The baselines', `ab`, `ba`, their mean `backbone`, `with_features` (the `counts` regression
+        with the backbone beside it), `calibrated`, and `by_rule` (calibration and rules); and the
+        calibration of all rows, for new battles.
+    """
+    labels, folds = battles.label.to_numpy(), battles.fold.to_numpy()
+    backbone = (ab + ba) / 2
+    found = calibration.kinds(battles)
+    cross = partial(calibration.out_of_fold, labels, backbone, found, folds, settings.calibration)
+    probabilities = {
+        **baselines,
+        "ab": ab,
+        "ba": ba,
+        "backbone": backbone,
+        "with_features": stacked(features, backbone, labels, folds),
+        "calibrated": cross(rules=False),
+        "by_rule": cross(rules=settings.rules),
+    }
+    fitted = calibration.fit_all(
+        labels, backbone, found, settings.calibration, rules=settings.rules
+    )
+    return probabilities, fitted
+
+
+def evaluate(
+    rows: pd.DataFrame, probabilities: dict[str, np.ndarray], settings: Evaluate, seed: int
 ) -> tuple[dict, dict]:
     """All metrics but what training cost.
 
     Args:
-        rows: label, group and fold of the battles; all others are in the same order.
-        ab, ba: out-of-fold probabilities (n, 3) of the backbone in both orders.
-        baselines: the same of each baseline, by name.
-        with_features: the same of the `counts` regression with the backbone beside it.
+        rows: label, group and fold of the battles; the probabilities are in the same order.
+        probabilities: as all_probabilities gives them.
 
     Returns:
         The metrics, and the ladder: log loss, gain with interval and accuracy of each baseline
         and of `backbone`.
     """
     labels, groups, folds = (rows[name].to_numpy() for name in ("label", "group", "fold"))
-    averaged = (ab + ba) / 2
-    ladder = summary(labels, baselines | {"backbone": averaged}, groups, settings, seed)
+    ab, ba, prior = (probabilities[name] for name in ("ab", "ba", "prior"))
+    rungs = {name: probabilities[name] for name in (*BASELINES, "backbone")}
+    ladder = summary(labels, rungs, groups, settings, seed)
+    losses = {name: scores.example_losses(labels, p) for name, p in probabilities.items()}
+    gains = pd.DataFrame(
+        {
+            "gain_beyond_features": losses["counts"] - losses["with_features"],
+            "gain_of_calibration": losses["backbone"] - losses["calibrated"],
+            "gain_of_rules": losses["calibrated"] - losses["by_rule"],
+        }
+    )
     gain = {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
-    beyond = scores.example_losses(labels, baselines["counts"])
-    beyond -= scores.example_losses(labels, with_features)
-    interval = paired_cluster_bootstrap(beyond, groups, settings.draws, settings.confidence, seed)
     metrics = {
         **quality(labels, ab, ba),
         "prior_log_loss": ladder["prior"]["log_loss"],
         **gain,
-        **{f"gain_beyond_features{end}": value for end, value in zip(ENDS, interval, strict=True)},
+        **intervals(gains, groups, settings, seed),
+        "log_loss_calibrated": scores.log_loss(labels, probabilities["by_rule"]),
+        "ece_calibrated": scores.ece(labels, probabilities["by_rule"]),
         "learned": learned(
             gain["gain_over_prior_low"], gain["gain_over_prior_high"], settings.equivalence
         ),
         "n_rows": len(rows),
-        **by_fold(labels, ab, ba, baselines["prior"], folds),
-        "baselines": {name: ladder[name]["log_loss"] for name in baselines},
+        **by_fold(labels, ab, ba, prior, folds),
+        "baselines": {name: ladder[name]["log_loss"] for name in BASELINES},
     }
     return metrics, ladder
+
+
+def intervals(
+    gains: pd.DataFrame, groups: np.ndarray, settings: Evaluate, seed: int
+) -> dict[str, float]:
+    """The mean of each column of per-row gains, and its ends NAME_low and NAME_high."""
+    interval = paired_cluster_bootstrap(
+        gains.to_numpy(), groups, settings.draws, settings.confidence, seed
+    )
+    return {
+        f"{name}{end}": float(values[column])
+        for column, name in enumerate(gains)
+        for end, values in zip(ENDS, interval, strict=True)
+    }
 
 
 def order_probabilities(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -382,30 +438,33 @@ def _interval(row: dict, name: str) -> str:
 
 @stage
 def main() -> None:
-    """Write metrics, plots and the out-of-fold table, and print the result."""
+    """Write metrics, plots, the out-of-fold table and the calibration; print the result."""
     params = load()
-    rows = read_folded_battles(["label", "prompt"])
+    rows = read_folded_battles(["label", *TURNS])
     predictions = read_predictions(rows)
     summaries = read_summaries(params.split.folds)
     curves = [pd.read_csv(SUMMARIES / f"fold-{fold}.csv") for fold in params.split.folds]
     table = _aligned("predictions", rows)
     baselines = {n: table[[f"{n}_{label}" for label in LABELS]].to_numpy() for n in BASELINES}
     features = _aligned("features", rows).drop(columns="id")
-    labels, folds = rows.label.to_numpy(), rows.fold.to_numpy()
-    ab, ba = order_probabilities(predictions)
-    averaged = (ab + ba) / 2
-    with_features = stacked(features, averaged, labels, folds)
 
-    metrics, ladder = evaluate(rows, ab, ba, baselines, with_features, params.evaluate, params.seed)
+    ab, ba = order_probabilities(predictions)
+    probabilities, fitted = all_probabilities(rows, ab, ba, baselines, features, params.evaluate)
+    metrics, ladder = evaluate(rows, probabilities, params.evaluate, params.seed)
     metrics |= cost(summaries, predictions)
     for path in (METRICS, OUT_OF_FOLD):
         path.parent.mkdir(parents=True, exist_ok=True)
-    METRICS.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    probabilities = {"ab": ab, "ba": ba, **baselines, "with_features": with_features}
+    _write_json(METRICS, metrics)
+    _write_json(CALIBRATION, fitted)
     out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
+    labels, averaged = rows.label.to_numpy(), probabilities["backbone"]
     write_plots(curves, labels, averaged, metrics["prior_log_loss"])
     name = summaries[0]["checkpoint"]["checkpoint"]
     print(report(metrics, ladder, name, params.evaluate.confidence))
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _aligned(name: str, rows: pd.DataFrame) -> pd.DataFrame:

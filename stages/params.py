@@ -107,6 +107,8 @@ class Evaluate(Section):
     draws: Positive
     confidence: Annotated[float, Field(gt=0, lt=1)]
     equivalence: Annotated[float, Field(gt=0)]  # log loss
+    calibration: Literal["none", "temperature", "bias"]
+    rules: bool  # for identical and empty answers
 
 
 class Scale(Section):

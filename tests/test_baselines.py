@@ -13,7 +13,7 @@ from stages.features import contrasts, count_features, exchanged, length_design
 from stages.params import Evaluate
 from tests.conftest import REPO
 
-SETTINGS = Evaluate(draws=500, confidence=0.95, equivalence=0.005)
+SETTINGS = Evaluate(draws=500, confidence=0.95, equivalence=0.005, calibration="none", rules=False)
 WORDS = np.array(["river", "stone", "cloud", "lamp", "paper", "green", "seven", "often"])
 
 

@@ -15,7 +15,7 @@ from stages.params import Evaluate
 from tests.conftest import REPO
 from tests.test_baselines import make_folds, make_votes
 
-SETTINGS = Evaluate(draws=1000, confidence=0.95, equivalence=0.02)
+SETTINGS = Evaluate(draws=1000, confidence=0.95, equivalence=0.02, calibration="bias", rules=True)
 LABELS = ("a", "b", "tie")
 CHECKPOINT = {"family": "llama", "size": "small", "checkpoint": "tiny-llama", "revision": "abc"}
 
@@ -38,9 +38,13 @@ class Case:
         return frame.join(pd.DataFrame(np.hstack([logits, logits]), columns=columns))
 
     def evaluate(self, logits: np.ndarray) -> dict:
+        probabilities, _ = self.probabilities(logits)
+        return evaluate.evaluate(self.rows, probabilities, SETTINGS, seed=0)[0]
+
+    def probabilities(self, logits: np.ndarray) -> tuple[dict, dict]:
         ab, ba = evaluate.order_probabilities(self.predictions(logits))
-        with_features = evaluate.stacked(self.features, (ab + ba) / 2, self.labels, self.folds)
-        return evaluate.evaluate(self.rows, ab, ba, self.baselines, with_features, SETTINGS, 0)[0]
+        battles = self.votes.assign(fold=self.folds)
+        return evaluate.all_probabilities(battles, ab, ba, self.baselines, self.features, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +126,8 @@ def test_orders_are_averaged_as_probabilities(case):
 
 @pytest.mark.parametrize("learned", ["yes", "no", "undecided"])
 def test_the_report_says_in_words_whether_it_learned(case, learned):
-    even = np.full((900, 3), 1 / 3)
-    metrics, ladder = evaluate.evaluate(
-        case.rows, even, even, case.baselines, even, SETTINGS, seed=0
-    )
+    probabilities, _ = case.probabilities(np.zeros((900, 3)))
+    metrics, ladder = evaluate.evaluate(case.rows, probabilities, SETTINGS, seed=0)
     text = evaluate.report(metrics | {"learned": learned}, ladder, "tiny-llama", 0.95)
     words = {"yes": "has learned", "no": "has not learned", "undecided": "is undecided"}
     assert words[learned] in text and "tiny-llama: 900 rows in 3 folds" in text
