@@ -29,6 +29,7 @@ OUT_OF_FOLD = Path("data/evaluated/out_of_fold.parquet")
 CALIBRATION = Path("data/evaluated/calibration.json")
 METRICS = Path("metrics/metrics.json")
 PLOTS = Path("metrics/plots")
+PROVENANCE = Path("metrics/provenance.json")
 
 ENDS = ("", "_low", "_high")
 BASELINES = ("prior", "length", "counts", "tfidf", "tfidf_counts")
@@ -438,7 +439,7 @@ def _interval(row: dict, name: str) -> str:
 
 @stage
 def main() -> None:
-    """Write metrics, plots, the out-of-fold table and the calibration; print the result."""
+    """Write metrics, plots, out-of-fold table, calibration and provenance; print the result."""
     params = load()
     rows = read_folded_battles(["label", *TURNS])
     predictions = read_predictions(rows)
@@ -456,6 +457,7 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     _write_json(METRICS, metrics)
     _write_json(CALIBRATION, fitted)
+    _write_json(PROVENANCE, summaries)
     out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
     labels, averaged = rows.label.to_numpy(), probabilities["backbone"]
     write_plots(curves, labels, averaged, metrics["prior_log_loss"])
@@ -463,7 +465,7 @@ def main() -> None:
     print(report(metrics, ladder, name, params.evaluate.confidence))
 
 
-def _write_json(path: Path, content: dict) -> None:
+def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
