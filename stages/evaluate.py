@@ -1,6 +1,7 @@
 """Stage `evaluate`: out-of-fold metrics, whether the backbone learned, and plots."""
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -365,10 +366,16 @@ def write_plots(
     labels: np.ndarray,
     probabilities: np.ndarray,
     prior_log_loss: float,
+    start: float,
     folder: Path = PLOTS,
 ) -> None:
-    """Write the CSV files that dvc.yaml's plots show."""
-    validation = mean_curve(curves, "epoch", "validation_loss")
+    """Write the CSV files that dvc.yaml's plots show.
+
+    Args:
+        start: validation loss before training.
+    """
+    before = pd.DataFrame({"epoch": [0.0], "validation_loss": [start]})
+    validation = pd.concat([before, mean_curve(curves, "epoch", "validation_loss")])
     tables = {
         "training_loss": mean_curve(curves, "step", "training_loss"),
         "validation_loss": validation.assign(class_prior=prior_log_loss),
@@ -460,7 +467,9 @@ def main() -> None:
     _write_json(PROVENANCE, summaries)
     out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
     labels, averaged = rows.label.to_numpy(), probabilities["backbone"]
-    write_plots(curves, labels, averaged, metrics["prior_log_loss"])
+    # A zero head gives ln 3, as the gate first_loss has made sure; a language model, anything.
+    start = math.log(len(LABELS)) if summaries[0]["objective"] == "classify" else math.nan
+    write_plots(curves, labels, averaged, metrics["prior_log_loss"], start)
     name = summaries[0]["checkpoint"]["checkpoint"]
     print(report(metrics, ladder, name, params.evaluate.confidence))
 

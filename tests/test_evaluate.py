@@ -182,8 +182,9 @@ def test_the_stage_writes_metrics_and_plots(workspace, capsys):
         "step": [5, 10],
         "training_loss": pytest.approx([2.1, 1.0]),
     }
-    assert plots["validation_loss"].validation_loss.tolist() == pytest.approx([1.0])
-    assert plots["validation_loss"].class_prior.tolist() == [metrics["prior_log_loss"]]
+    assert plots["validation_loss"].epoch.tolist() == [0, 1]
+    assert plots["validation_loss"].validation_loss.tolist() == pytest.approx([math.log(3), 1.0])
+    assert plots["validation_loss"].class_prior.tolist() == [metrics["prior_log_loss"]] * 2
     assert len(plots["confusion"]) == 900 and plots["calibration"]["count"].sum() == 900
     assert (plots["confusion"].actual == plots["confusion"].predicted).mean() == 1
     assert "The backbone has learned" in capsys.readouterr().out
