@@ -41,27 +41,46 @@ def paired_cluster_bootstrap(
 
     Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, sections 3.8 and 5.3.
     """
-    totals = _cluster_totals(differences, clusters)
-    sums = _resampled_sums(totals, draws, np.random.default_rng(seed))
+    columns = differences.reshape(len(differences), -1)
+    drawn = cluster_bootstrap(columns, clusters, draws, seed)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(sums[:, :-1] / sums[:, -1:], [tail, 1 - tail], axis=0)
-    mean = totals[:, :-1].sum(axis=0) / len(differences)
+    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    mean = columns.mean(axis=0)
     if differences.ndim == 1:
         return Interval(float(mean[0]), float(low[0]), float(high[0]))
     return Interval(mean, low, high)
 
 
-def _cluster_totals(differences: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Each cluster's sums of the k differences and, last, its number of rows: (clusters, k + 1)."""
+def cluster_bootstrap(
+    values: np.ndarray,
+    clusters: np.ndarray,
+    draws: int,
+    seed: int,
+    members: np.ndarray | None = None,
+) -> np.ndarray:
+    """The means of each draw of whole clusters: (draws, k).
+
+    Args:
+        values: (n, k); 0 where a row is no member.
+        clusters: (n,) ids of any sortable type.
+        members: (n, k), over which rows each column's mean is taken; None means all.
+    """
+    k = values.shape[1]
+    if members is None:
+        members = np.ones((len(values), 1))
+    totals = _cluster_totals(np.hstack([values, members]), clusters)
+    sums = _resampled_sums(totals, draws, np.random.default_rng(seed))
+    return sums[:, :k] / sums[:, k:]
+
+
+def _cluster_totals(columns: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Each cluster's sums of the columns: (clusters, columns)."""
     _, codes = np.unique(clusters, return_inverse=True)
-    columns = differences.reshape(len(differences), -1).T
-    return np.column_stack(
-        [*(np.bincount(codes, column) for column in columns), np.bincount(codes)]
-    )
+    return np.column_stack([np.bincount(codes, column) for column in columns.T])
 
 
 def _resampled_sums(totals: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Sums of the totals over each draw's clusters: (draws, k + 1)."""
+    """Sums of the totals over each draw's clusters: (draws, columns)."""
     n = len(totals)
     batch = max(1, CHUNK // n)
     sums = np.empty((draws, totals.shape[1]))

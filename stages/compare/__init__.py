@@ -1,0 +1,1 @@
+"""Which backbone is better: `python -m stages.compare llama gemma` answers with a verdict."""
