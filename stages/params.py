@@ -89,6 +89,7 @@ class Quantization(Section):
 class Train(Section):
     """What every backbone's training has in common."""
 
+    seed: Annotated[int, Field(ge=0)]
     objective: Literal["classify", "sft"]
     swap: bool
     optimizer: Optimizer
@@ -218,15 +219,16 @@ def load(path: Path = PARAMS) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        problems = "\n".join(f"  {explain(problem)}" for problem in error.errors())
         raise UserError(f"{path} is not valid:\n{problems}") from None
 
 
-def _explain(problem: dict) -> str:
+def explain(problem: dict, model: type[BaseModel] = Params) -> str:
+    """One of a ValidationError's problems in words, an unknown key with the nearest known one."""
     place = ".".join(str(key) for key in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *section, key = problem["loc"]
-        return f"{place}: unknown key{_nearest(str(key), _known_keys(section))}"
+        return f"{place}: unknown key{_nearest(str(key), _known_keys(model, section))}"
     if problem["type"] == "missing":
         return f"{place}: missing"
     message = problem["msg"].removeprefix("Value error, ")
@@ -237,9 +239,8 @@ def _explain(problem: dict) -> str:
     return f"{place}: {message}, found {problem['input']!r}"
 
 
-def _known_keys(section: Iterable[str]) -> Iterable[str]:
+def _known_keys(kind: Any, section: Iterable[str]) -> Iterable[str]:
     """The keys that the section at this place may have."""
-    kind: Any = Params
     for key in section:
         kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[key].annotation
         if isinstance(kind, UnionType):  # of a section and None

@@ -1,6 +1,8 @@
 """A finished run as reports and comparisons read it: params, metrics, curves, out-of-fold rows."""
 
 import json
+import re
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +12,16 @@ import pandas as pd
 import yaml
 from ruamel.yaml import YAML
 
-from stages.battles import LABELS
+from stages import revisions
+from stages.battles import BATTLES, LABELS
 from stages.errors import UserError
 from stages.evaluate import METRICS, OUT_OF_FOLD, SUMMARIES
 
 BASELINES_METRICS = Path("metrics/baselines.json")
 LOCK = Path("dvc.lock")
 PARAMS = Path("params.yaml")
+WORKSPACE = "workspace"
+MLFLOW_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,30 @@ class Result:
     def probabilities(self, name: str) -> np.ndarray:
         """Out-of-fold probabilities (n, 3): `ab`, `ba`, `with_features` or a baseline's."""
         return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
+
+
+def fetch(name: str) -> tuple[Result, pd.DataFrame | None]:
+    """A run by name, and its battles with their texts where these are at hand.
+
+    Args:
+        name: `workspace`, an MLflow run's id (or runs:/ID), a DVC experiment or a git revision.
+
+    Raises:
+        UserError: there is none of that name, or its files are not to be had.
+    """
+    if name == WORKSPACE:
+        return read(Path(), name), pd.read_parquet(BATTLES) if BATTLES.exists() else None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if run := MLFLOW_RUN.fullmatch(name):
+            from stages import tracking  # mlflow takes seconds to import
+
+            tracking.download(run[1], folder)
+            return read(folder, name), None
+        commit = revisions.resolve(name)
+        kept = [PARAMS, LOCK, METRICS, BASELINES_METRICS, SUMMARIES, OUT_OF_FOLD, BATTLES]
+        revisions.get(commit, kept, folder)
+        return read(folder, name), pd.read_parquet(folder / BATTLES)
 
 
 def read(folder: Path, name: str) -> Result:

@@ -1,82 +1,12 @@
 """The user's three habits, with real DVC in a temporary clone and tiny backbones."""
 
-import contextlib
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.conftest import REPO
-
-
-class Clone:
-    """A clone of this checkout whose llama and gemma are tiny local checkpoints."""
-
-    def __init__(self, path: Path, tiny) -> None:
-        self.path = path
-        listed = subprocess.check_output(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPO, text=True
-        )
-        for name in listed.splitlines():
-            if (REPO / name).exists() and name != "dvc.lock" and not name.startswith("metrics/"):
-                (path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(REPO / name, path / name)
-        raw = yaml.safe_load((path / "params.yaml").read_text(encoding="utf-8"))
-        raw["scales"]["smoke"] |= {"rows": 40, "max_tokens": 128, "token_budget": 512}
-        raw["evaluate"]["draws"] = 200
-        for family, architecture in (("llama", "llama"), ("gemma", "gemma3")):
-            entry = {"folder": str(tiny(architecture)), "lr": 1.0e-3, "head_lr": 1.0e-3}
-            raw["backbones"][family]["small"] = entry
-        (path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
-        for command in ("init -q -b main", "add .", "commit -qm start"):
-            self.git(*command.split())
-
-    def git(self, *arguments: str) -> None:
-        who = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
-        subprocess.run(["git", *who, *arguments], cwd=self.path, check=True, capture_output=True)
-
-    def dvc(self, *arguments: str, succeeds: bool = True) -> str:
-        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-        environment |= {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "GIT_AUTHOR_NAME": "test",
-            "GIT_AUTHOR_EMAIL": "test@example.invalid",
-            "GIT_COMMITTER_NAME": "test",
-            "GIT_COMMITTER_EMAIL": "test@example.invalid",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        # A file, not a pipe: a queue's workers would hold a pipe open.
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
-            done = subprocess.run(
-                ["dvc", *arguments],
-                cwd=self.path,
-                env=environment,
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                timeout=600,
-            )
-            printed.seek(0)
-            output = printed.read()
-        assert (done.returncode == 0) == succeeds, output
-        return output
-
-    def stop_workers(self) -> None:
-        """End the queue's workers: at times one of DVC's outlives its empty queue."""
-        for pid in self.path.glob(".dvc/tmp/exps/celery/*.pid"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid.read_text()), signal.SIGKILL)
-
-    def metrics(self) -> dict:
-        return json.loads((self.path / "metrics/metrics.json").read_text(encoding="utf-8"))
+from tests.clones import Clone
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +86,13 @@ def test_a_wrong_param_is_named_before_anything_trains(clone, override, message)
         path.write_text(before, encoding="utf-8")
     assert message in output and "Traceback" not in output
     assert "Running stage 'train" not in output
+
+
+def test_the_users_votes_tracked_by_dvc_are_used_and_kept(clone):
+    votes = clone.path / "data/raw/mine.csv"
+    lines = (clone.path / "data/raw/starter.csv").read_text(encoding="utf-8")
+    votes.write_text(lines, encoding="utf-8")
+    clone.dvc("add", "data/raw/mine.csv")
+    output = clone.dvc("exp", "run", "-S", "data.raw=data/raw/mine.csv", "prepare")
+    assert "Running stage 'prepare'" in output
+    assert votes.read_text(encoding="utf-8") == lines

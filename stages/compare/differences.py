@@ -1,6 +1,6 @@
 """Statistics of a paired difference between two runs on the same out-of-fold rows."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def bootstrap(
 
     Args:
         differences: (n,) log loss of one run minus that of the other.
-        rows: label and group of the votes, and a column for each of their slices.
+        rows: as `describe` gives them.
 
     Returns:
         difference, low and high of all votes, with their two-sided p_value; the same under
@@ -64,23 +64,31 @@ def p_value(drawn: np.ndarray) -> float:
     return float(min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)))
 
 
+SLICES = {  # the values in their order
+    "label": LABELS,
+    "turns": ("one", "several"),
+    "length": ("short", "medium", "long"),
+    "truncated": ("no", "yes"),
+}
+
+
 def slices(rows: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
     """Masks (n,) of the votes with each value of each slice, those with few votes left out."""
-    labels = np.array(LABELS)[rows.label]
-    columns = {"label": labels} | {name: rows[name].to_numpy() for name in SLICES}
+    values = SLICES | {"script": rows.script.value_counts().index}
     masks = {
-        (name, str(value)): values == value
-        for name, values in columns.items()
-        for value in pd.unique(values)
+        (name, value): (rows[name] == value).to_numpy()
+        for name, names in values.items()
+        for value in names
     }
     groups = rows.group.to_numpy()
-    return {key: m for key, m in masks.items() if len(np.unique(groups[m])) >= LEAST}
+    return {
+        key: mask
+        for key, mask in masks.items()
+        if not mask.all() and len(np.unique(groups[mask])) >= LEAST
+    }
 
 
-SLICES = ("turns", "length", "script", "truncated")
-
-
-def describe(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def describe(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """What the votes are sliced by, named in words.
 
     Args:
@@ -89,13 +97,14 @@ def describe(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             if any run has cut it.
 
     Returns:
-        id, group, fold, label and SLICES.
+        id, group, fold, and a column for each slice.
     """
-    first = next(iter(tables.values()))
-    length = np.mean([t.tokens + t.tokens_dropped for t in tables.values()], axis=0)
+    first = tables[0]
+    length = np.mean([t.tokens + t.tokens_dropped for t in tables], axis=0)
     third = pd.qcut(pd.Series(length).rank(method="first"), 3, labels=["short", "medium", "long"])
-    truncated = np.any([t.tokens_dropped > 0 for t in tables.values()], axis=0)
-    return first[["id", "group", "fold", "label"]].assign(
+    truncated = np.any([t.tokens_dropped > 0 for t in tables], axis=0)
+    return first[["id", "group", "fold"]].assign(
+        label=np.array(LABELS)[first.label],
         turns=np.where(first.turns > 1, "several", "one"),
         length=third.astype(str).to_numpy(),
         script=first.script.astype(str),
@@ -120,7 +129,8 @@ def corrected_t(differences: np.ndarray, folds: np.ndarray, confidence: float) -
     error = float(means.std(ddof=1) * np.sqrt(1 / k + 1 / (k - 1)))
     half = stats.t.ppf((1 + confidence) / 2, k - 1) * error
     p = 2 * stats.t.sf(abs(mean) / error, k - 1) if error > 0 else float(mean == 0)
-    return {"difference": mean, "low": mean - half, "high": mean + half, "p_value": float(p)}
+    low, high = float(mean - half), float(mean + half)
+    return {"difference": mean, "low": low, "high": high, "p_value": float(p)}
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -27,7 +27,6 @@ def fingerprint(record: dict, fold: int, params: Params, data: Iterable[Path]) -
 def resolved(params: Params) -> dict:
     """The params that a fold's training depends on, with model and scale filled in."""
     return {
-        "seed": params.seed,
         "prompt": params.prompt.model_dump(),
         "train": params.train.model_dump(exclude={"log_steps", "save_steps"}),
         "budget": params.budget.model_dump(),

@@ -1,5 +1,6 @@
 """Train one fold and predict its held-out battles: the core, free of DVC and MLflow."""
 
+import platform
 import resource
 import statistics
 from dataclasses import asdict, dataclass
@@ -52,7 +53,7 @@ def train_fold(
     Raises:
         GateFailed: the run cannot learn, or went wrong.
     """
-    transformers.set_seed(params.seed)
+    transformers.set_seed(params.train.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(weights)
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
@@ -169,4 +170,12 @@ def device_name(device: torch.device) -> str:
     """The processor, as reports name it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
+    return f"{_cpu()}, {torch.get_num_threads()} threads"
+
+
+def _cpu() -> str:
+    """The model of the CPU: another one rounds otherwise."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

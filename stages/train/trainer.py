@@ -41,7 +41,7 @@ class PackedTrainer(Trainer):
         budget = params.budget
         self.examples, self.validation, self.compute = examples, validation, compute
         self.steps = plan(
-            len(examples), budget.batch_size, budget.epochs, params.train.swap, params.seed
+            len(examples), budget.batch_size, budget.epochs, params.train.swap, params.train.seed
         )
         self.steps_per_epoch = len(self.steps) // budget.epochs
         self.seconds = 0.0
@@ -169,6 +169,6 @@ def _arguments(
         save_total_limit=2,
         report_to="none",
         remove_unused_columns=False,
-        seed=params.seed,
+        seed=train.seed,
         use_cpu=device.type == "cpu",
     )

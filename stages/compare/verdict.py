@@ -1,0 +1,339 @@
+"""From finished runs to a verdict: better, equivalent, undecided or invalid, and why.
+
+A claim needs both intervals: the bootstrap over prompt groups takes the trained models as they are,
+the corrected t interval over folds lets training itself vary. bench/verdict.py tests the error
+rates of that rule.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from stages import scores
+from stages.compare import differences
+from stages.results import Result
+
+DELTA = 0.005  # log loss; two backbones nearer than this are equivalent in practice
+CONFIDENCE = 0.95
+DRAWS = 10_000
+SEED = 0  # of the draws
+# Below this difference training noise decides: three seeds or no claim (Bouthillier et al. 2021,
+# Accounting for Variance in Machine Learning Benchmarks).
+NOISE, SEEDS = 0.01, 3
+ORDER = ("yes", "undecided", "no")  # of `learned`, best first
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One backbone as trained: a run, or several that differ only in the seed of the training.
+
+    Attributes:
+        losses: (n,) log loss of each vote, both orders averaged; the mean over seeds.
+        right: (n,) whether the most probable class, by the mean over seeds, is the label.
+    """
+
+    runs: Sequence[Result]
+    losses: np.ndarray
+    right: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return self.runs[0].name
+
+    @property
+    def checkpoint(self) -> str:
+        return self.runs[0].checkpoint
+
+    @property
+    def learned(self) -> str:
+        """The worst of its seeds: whether they learned."""
+        return max((run.metrics["learned"] for run in self.runs), key=ORDER.index)
+
+
+def compare(results: Sequence[Result], delta: float = DELTA) -> dict:
+    """The verdict on two or more runs, as metrics/comparison.json holds it."""
+    reasons = [reason for result in results[1:] for reason in unlike(results[0], result)]
+    reasons += [reason for result in results for reason in broken(result)]
+    same_rows = all(_same_rows(results[0], result) for result in results[1:])
+    entries = _entries(results) if same_rows else []
+    pairs = _pairs(entries, reasons, delta) if len(entries) > 1 else []
+    if same_rows and len(entries) < 2:
+        reasons.append("the runs are one backbone with several seeds: there is nothing to compare")
+    verdict, sentence = _overall(entries, pairs, reasons)
+    return {
+        "verdict": verdict,
+        "sentence": sentence,
+        "reasons": reasons,
+        "warnings": [*_warnings(results), *(w for pair in pairs for w in pair["warnings"])],
+        "runs": [_run(result) for result in results],
+        "seeds": {entry.name: _seeds(entry) for entry in entries},
+        "pairs": pairs,
+        "delta": delta,
+        "confidence": CONFIDENCE,
+    }
+
+
+# What makes a comparison invalid
+
+
+def unlike(first: Result, other: Result) -> list[str]:
+    """Why two runs cannot be compared at all."""
+    facts: dict[str, Callable[[Result], object]] = {
+        "the raw votes (MD5)": lambda r: r.votes,
+        "rows": lambda r: len(r.rows),
+        "the objective": lambda r: r.params["train"]["objective"],
+        **{
+            f"{name} of the budget": lambda r, name=name: r.budget[name]
+            for name in ("max_tokens", "epochs", "batch_size")
+        },
+    }
+    told = [
+        f"{what} differ: {fact(first)} in {first.name}, {fact(other)} in {other.name}"
+        for what, fact in facts.items()
+        if fact(first) != fact(other)
+    ]
+    if not told and not _same_rows(first, other):
+        told = [f"the votes or their folds differ between {first.name} and {other.name}"]
+    return told
+
+
+def _same_rows(first: Result, other: Result) -> bool:
+    keys = ["id", "fold", "label", "group"]
+    a, b = (
+        r.rows[keys].astype(str).sort_values("id").reset_index(drop=True) for r in (first, other)
+    )
+    return a.equals(b)
+
+
+def broken(result: Result) -> list[str]:
+    """Why a run says nothing about its backbone."""
+    told = []
+    metrics = result.metrics
+    if metrics["learned"] == "no":
+        told.append(
+            f"{result.name} ({result.checkpoint}) has not learned: its log loss "
+            f"{metrics['log_loss']:.4f} is no better than the class prior's "
+            f"{metrics['prior_log_loss']:.4f}"
+        )
+    failed = {g["name"] for fold in result.folds for g in fold["gates"] if not g["passed"]}
+    if failed:
+        told.append(f"{result.name} failed the gates {', '.join(sorted(failed))}")
+    return told
+
+
+# What only weakens it
+
+
+def _warnings(results: Sequence[Result]) -> list[str]:
+    told = [
+        f"whether {r.name} ({r.checkpoint}) has learned is undecided: its gain over the class "
+        f"prior is {r.metrics['gain_over_prior']:+.4f}, interval "
+        f"{_interval(r.metrics['gain_over_prior_low'], r.metrics['gain_over_prior_high'])}"
+        for r in results
+        if r.metrics["learned"] == "undecided"
+    ]
+    best = min(results, key=lambda r: r.metrics["log_loss"])
+    name, loss = min(best.metrics["baselines"].items(), key=lambda item: item[1])
+    if loss <= best.metrics["log_loss"]:
+        told.append(
+            f"no run beats the baseline {name} ({loss:.4f}), which has no language model: the best "
+            f"is {best.name} with {best.metrics['log_loss']:.4f}"
+        )
+    for first, other in combinations(results, 2):
+        told += _other_params(first, other) + _training_misleads(first, other)
+    return told
+
+
+def _other_params(first: Result, other: Result) -> list[str]:
+    known = {"objective", "seed", "log_steps", "save_steps"}
+    a, b = first.params["train"], other.params["train"]
+    changed = [key for key in a.keys() | b.keys() if a.get(key) != b.get(key)]
+    changed = sorted(set(changed) - known)
+    if not changed:
+        return []
+    named = ", ".join(f"train.{key}" for key in changed)
+    return [f"{first.name} and {other.name} were not trained alike: {named} differ"]
+
+
+def _training_misleads(first: Result, other: Result) -> list[str]:
+    """Whether the runs' training losses rank them otherwise than their validation losses."""
+    training = [_final_training_loss(r) for r in (first, other)]
+    validation = [r.metrics["log_loss"] for r in (first, other)]
+    if (training[0] - training[1]) * (validation[0] - validation[1]) >= 0:
+        return []
+    names = (first.name, other.name)
+    return [
+        f"training loss and validation loss rank {first.name} and {other.name} differently: "
+        f"training {_both(names, training)}, out of fold {_both(names, validation)}; "
+        "only the latter counts"
+    ]
+
+
+def _both(names: tuple[str, str], values: list[float]) -> str:
+    return " and ".join(f"{v:.4f} ({n})" for n, v in zip(names, values, strict=True))
+
+
+def _final_training_loss(result: Result) -> float:
+    """The mean over folds of the last tenth of what was logged."""
+    logged = [curve.training_loss.dropna() for curve in result.curves]
+    return float(np.mean([loss.tail(max(1, len(loss) // 10)).mean() for loss in logged]))
+
+
+# Entries and pairs
+
+
+def _entries(results: Sequence[Result]) -> list[Entry]:
+    """Runs that differ only by the training's seed become one entry."""
+    alike: dict[str, list[Result]] = {}
+    for result in results:
+        alike.setdefault(_but_for_the_seed(result), []).append(result)
+    return [_entry(runs) for runs in alike.values()]
+
+
+def _but_for_the_seed(result: Result) -> str:
+    train = {k: v for k, v in result.params["train"].items() if k != "seed"}
+    chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
+    return repr((result.checkpoint, sorted(train.items()), chosen, result.budget))
+
+
+def _entry(runs: list[Result]) -> Entry:
+    tables = [_table(run) for run in runs]
+    labels = tables[0].label.to_numpy()
+    probabilities = [backbone(table) for table in tables]
+    return Entry(
+        runs=runs,
+        losses=np.mean([scores.example_losses(labels, p) for p in probabilities], axis=0),
+        right=np.mean(probabilities, axis=0).argmax(axis=1) == labels,
+    )
+
+
+def _table(run: Result) -> pd.DataFrame:
+    """The out-of-fold table in an order that all runs share."""
+    return run.rows.sort_values("id", ignore_index=True)
+
+
+def backbone(rows: pd.DataFrame) -> np.ndarray:
+    """The backbone's probabilities (n, 3), both orders averaged."""
+    ab, ba = (rows[[f"{o}_{label}" for label in scores.LABELS]].to_numpy() for o in ("ab", "ba"))
+    return (ab + ba) / 2
+
+
+def _pairs(entries: list[Entry], reasons: list[str], delta: float) -> list[dict]:
+    rows = differences.describe([_table(run) for entry in entries for run in entry.runs])
+    pairs = [_pair(a, b, rows) for a, b in combinations(entries, 2)]
+    adjusted = differences.holm([pair["p_value"] for pair in pairs])
+    by_name = {entry.name: entry for entry in entries}
+    for pair, p in zip(pairs, adjusted, strict=True):
+        pair["p_value_holm"] = p
+        a, b = by_name[pair["a"]], by_name[pair["b"]]
+        pair |= {"verdict": _verdict(pair, delta), "warnings": []}
+        if reasons:
+            pair["verdict"] = "invalid"
+        elif doubt := _doubt(pair, a, b):
+            pair |= {"verdict": "undecided", "warnings": [doubt]}
+        pair["sentence"] = _sentence(pair, a, b, len(rows))
+    return pairs
+
+
+def _pair(a: Entry, b: Entry, rows: pd.DataFrame) -> dict:
+    difference = a.losses - b.losses
+    primary = differences.bootstrap(difference, rows, DRAWS, CONFIDENCE, SEED)
+    folds = differences.corrected_t(difference, rows.fold.to_numpy(), CONFIDENCE)
+    return {
+        "a": a.name,
+        "b": b.name,
+        **primary,
+        "folds": {key: folds[key] for key in ("difference", "low", "high")},
+        # A claim needs both intervals, so the larger p value is the claim's.
+        "p_value": max(primary["p_value"], folds["p_value"]),
+        "mcnemar_p": differences.mcnemar(a.right, b.right),
+        "accuracy_difference": float(a.right.mean() - b.right.mean()),
+    }
+
+
+def _verdict(pair: dict, delta: float) -> str:
+    intervals = pair, pair["folds"]
+    if all(-delta < i["low"] and i["high"] < delta for i in intervals):
+        return "equivalent"
+    apart = all(i["high"] < 0 for i in intervals) or all(i["low"] > 0 for i in intervals)
+    return "better" if apart and pair["p_value_holm"] < 1 - CONFIDENCE else "undecided"
+
+
+def _doubt(pair: dict, a: Entry, b: Entry) -> str | None:
+    """Why a claim that the intervals would bear is not made."""
+    if pair["verdict"] == "undecided":
+        return None
+    winner = a if pair["difference"] < 0 else b
+    if pair["verdict"] == "better" and winner.learned != "yes":
+        return f"no claim for {winner.name}: that it has learned at all is not shown"
+    seeds = min(len(a.runs), len(b.runs))
+    if abs(pair["difference"]) < NOISE and seeds < SEEDS:
+        return (
+            f"three seeds or no claim: {a.name} and {b.name} differ by "
+            f"{abs(pair['difference']):.4f}, less than {NOISE:g}, and {seeds} "
+            f"seed{'s'[: seeds > 1]} of each was run (-S train.seed=…)"
+        )
+    return None
+
+
+# Words
+
+
+def _sentence(pair: dict, a: Entry, b: Entry, n: int) -> str:
+    winner, loser = (a, b) if pair["difference"] < 0 else (b, a)
+    size = abs(pair["difference"])
+    low, high = sorted([abs(pair["low"]), abs(pair["high"])])
+    signed = (
+        f"log loss of {a.checkpoint} minus that of {b.checkpoint} {pair['difference']:+.4f}, "
+        f"{100 * CONFIDENCE:g} % interval {_interval(pair['low'], pair['high'])}, over folds "
+        f"{_interval(pair['folds']['low'], pair['folds']['high'])}, {n} votes"
+    )
+    return {
+        "better": f"{winner.checkpoint} is better than {loser.checkpoint}: its log loss is lower "
+        f"by {size:.4f}, {100 * CONFIDENCE:g} % interval {low:.4f} to {high:.4f}, on {n} votes.",
+        "equivalent": f"{a.checkpoint} and {b.checkpoint} are equivalent: {signed}.",
+        "undecided": f"Whether {a.checkpoint} or {b.checkpoint} is better is undecided: {signed}.",
+        "invalid": f"{a.checkpoint} and {b.checkpoint} cannot be compared; for what it is worth, "
+        f"{signed}.",
+    }[pair["verdict"]]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:+.4f}, {high:+.4f}]"
+
+
+def _overall(entries: list[Entry], pairs: list[dict], reasons: list[str]) -> tuple[str, str]:
+    if reasons:
+        return "invalid", f"No verdict: {'; '.join(reasons)}."
+    if len(pairs) == 1:
+        return pairs[0]["verdict"], pairs[0]["sentence"]
+    best = min(entries, key=lambda entry: entry.losses.mean())
+    own = [pair for pair in pairs if best.name in (pair["a"], pair["b"])]
+    n = len(best.losses)
+    if all(pair["verdict"] == "better" for pair in own):
+        return "better", (
+            f"{best.checkpoint} is better than each of the {len(own)} others, at log loss "
+            f"{best.losses.mean():.4f} on {n} votes: " + " ".join(pair["sentence"] for pair in own)
+        )
+    if all(pair["verdict"] == "equivalent" for pair in pairs):
+        return "equivalent", f"All {len(entries)} backbones are equivalent on {n} votes."
+    return "undecided", (
+        f"No backbone is better than each of the others on {n} votes; the lowest log loss, "
+        f"{best.losses.mean():.4f}, is {best.checkpoint}'s."
+    )
+
+
+def _run(result: Result) -> dict:
+    names = ("log_loss", "prior_log_loss", "learned", "n_rows")
+    gain = ("gain_over_prior", "gain_over_prior_low", "gain_over_prior_high")
+    facts = {name: result.metrics[name] for name in (*names, *gain)}
+    return {"name": result.name, "checkpoint": result.checkpoint, **facts}
+
+
+def _seeds(entry: Entry) -> dict:
+    losses = [run.metrics["log_loss"] for run in entry.runs]
+    spread = float(np.std(losses, ddof=1)) if len(losses) > 1 else None
+    return {"runs": [run.name for run in entry.runs], "log_losses": losses, "std": spread}

@@ -1,0 +1,51 @@
+"""Files of git revisions and DVC experiments, through DVC's own API: git, cache, then remote."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.repo import Repo
+from dvc.scm import RevError, resolve_rev
+from dvc_data.index import DataIndexDirError
+
+from stages.errors import UserError
+
+
+def resolve(name: str, repository: Path = Path()) -> str:
+    """The commit of a git revision, a branch or a DVC experiment.
+
+    Raises:
+        UserError: there is none of that name, or no repository.
+    """
+    try:
+        with Repo(repository) as repo:
+            try:
+                return resolve_rev(repo.scm, name)
+            except RevError:
+                known = [e.name for found in repo.experiments.ls().values() for e in found]
+    except NotDvcRepoError:
+        raise UserError(f"{repository} is no DVC repository: run from its root") from None
+    raise UserError(
+        f"{name} is neither a git revision nor a DVC experiment; the experiments are "
+        f"{', '.join(sorted(filter(None, known))) or 'none'} (`dvc exp list --all-commits`)"
+    )
+
+
+def get(commit: str, paths: Iterable[Path], folder: Path, repository: Path = Path()) -> None:
+    """Copy files or folders of a commit below a folder.
+
+    Raises:
+        UserError: one is neither in git nor in DVC's cache or remote.
+    """
+    files = DVCFileSystem(str(repository.resolve()), rev=commit)
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            files.get(str(path), str(folder / path), recursive=files.isdir(str(path)))
+        except (OSError, DataIndexDirError, DvcException) as error:
+            raise UserError(
+                f"{path} of {commit[:7]} is neither in git nor in DVC's cache or remote "
+                f"({error}). Only a pipeline that has ended has results: check that revision out "
+                "and run `dvc repro`, or `dvc pull` where they are in a remote"
+            ) from None
