@@ -23,12 +23,16 @@ def resolve(name: str, repository: Path = Path()) -> str:
             try:
                 return resolve_rev(repo.scm, name)
             except RevError:
-                known = [e.name for found in repo.experiments.ls().values() for e in found]
+                known = [
+                    exp
+                    for found in repo.experiments.ls(all_commits=True).values()
+                    for exp, _ in found
+                ]
     except NotDvcRepoError:
         raise UserError(f"{repository} is no DVC repository: run from its root") from None
     raise UserError(
         f"{name} is neither a git revision nor a DVC experiment; the experiments are "
-        f"{', '.join(sorted(filter(None, known))) or 'none'} (`dvc exp list --all-commits`)"
+        f"{', '.join(sorted(known)) or 'none'} (`dvc exp list --all-commits`)"
     )
 
 

@@ -4,8 +4,10 @@ import json
 import time
 from collections.abc import Iterator
 
+import pandas as pd
 import pytest
 
+from stages import results, tracking
 from tests.clones import Clone
 
 
@@ -48,6 +50,39 @@ def test_another_backbone_reuses_the_data_and_can_be_compared(clone):
     assert "gemma-tiny" in shown and "log_loss" in shown
     clone.dvc("plots", "diff", "HEAD", "gemma-tiny", "--out", "plots")
     assert (clone.path / "plots/index.html").stat().st_size > 10_000
+
+
+def test_experiments_revisions_the_workspace_and_mlflow_runs_are_compared(clone):
+    printed = clone.run("python", "-m", "stages.compare", "HEAD", "gemma-tiny")
+    comparison = json.loads((clone.path / "metrics/comparison.json").read_text(encoding="utf-8"))
+    assert [run["name"] for run in comparison["runs"]] == ["HEAD", "gemma-tiny"]
+    assert comparison["verdict"].upper() in printed and comparison["sentence"] in printed
+    assert (clone.path / "metrics/comparison.html").stat().st_size > 50_000
+    workspace = clone.run(
+        "python", "-m", "stages.compare", "HEAD", "workspace", "--output", "again.json"
+    )
+    assert comparison["sentence"] in workspace
+
+
+def test_a_recorded_run_reads_as_the_revision_it_came_from(clone, monkeypatch):
+    monkeypatch.chdir(clone.path)
+    client = tracking.MlflowClient(tracking.uri())
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    (run,) = client.search_runs(
+        [experiment], "tags.`dvc.exp_name` = 'gemma-tiny' and tags.`dvc.stage` = 'publish'"
+    )
+    recorded, texts = results.fetch(run.info.run_id)
+    tracked, battles = results.fetch("gemma-tiny")
+    assert recorded.metrics == tracked.metrics and recorded.votes == tracked.votes
+    pd.testing.assert_frame_equal(recorded.rows, tracked.rows)
+    assert [f["gates"] for f in recorded.folds] == [f["gates"] for f in tracked.folds]
+    assert texts is None and set(tracked.rows.id) <= set(battles.id)
+
+
+def test_an_unknown_name_lists_the_known_ones(clone):
+    printed = clone.run("python", "-m", "stages.compare", "HEAD", "nobody", succeeds=False)
+    assert "nobody is neither a git revision nor a DVC experiment" in printed
+    assert "gemma-tiny" in printed and "Traceback" not in printed
 
 
 def test_going_back_restores_the_first_backbone_without_training(clone):

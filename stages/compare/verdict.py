@@ -229,7 +229,7 @@ def _pairs(entries: list[Entry], reasons: list[str], delta: float) -> list[dict]
     for pair, p in zip(pairs, adjusted, strict=True):
         pair["p_value_holm"] = p
         a, b = by_name[pair["a"]], by_name[pair["b"]]
-        pair |= {"verdict": _verdict(pair, delta), "warnings": []}
+        pair |= {"verdict": conclude(pair, pair["folds"], p, delta), "warnings": []}
         if reasons:
             pair["verdict"] = "invalid"
         elif doubt := _doubt(pair, a, b):
@@ -254,12 +254,18 @@ def _pair(a: Entry, b: Entry, rows: pd.DataFrame) -> dict:
     }
 
 
-def _verdict(pair: dict, delta: float) -> str:
-    intervals = pair, pair["folds"]
+def conclude(primary: dict, folds: dict, p_value: float, delta: float) -> str:
+    """What two intervals of a difference bear, each a dict with low and high.
+
+    Returns:
+        `equivalent` if both lie within ±delta, `better` if both lie on one side of 0 and the p
+        value, adjusted for other pairs, is below 1 - CONFIDENCE; else `undecided`.
+    """
+    intervals = primary, folds
     if all(-delta < i["low"] and i["high"] < delta for i in intervals):
         return "equivalent"
     apart = all(i["high"] < 0 for i in intervals) or all(i["low"] > 0 for i in intervals)
-    return "better" if apart and pair["p_value_holm"] < 1 - CONFIDENCE else "undecided"
+    return "better" if apart and p_value < 1 - CONFIDENCE else "undecided"
 
 
 def _doubt(pair: dict, a: Entry, b: Entry) -> str | None:

@@ -71,6 +71,7 @@ def of_comparison(comparison: dict, labels: dict[str, str]) -> dict[str, Figure 
         "pair_slices": [
             _forest(name.replace("\n", " "), sliced(_pair_slices(pair)), axis, band=delta)
             for name, pair in zip(names, pairs, strict=True)
+            if pair["classes"] or pair["slices"]  # too few votes have none
         ],
     }
 
