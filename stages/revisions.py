@@ -30,6 +30,11 @@ def resolve(name: str, repository: Path = Path()) -> str:
                 ]
     except NotDvcRepoError:
         raise UserError(f"{repository} is no DVC repository: run from its root") from None
+    if known.count(name) > 1:
+        raise UserError(
+            f"{known.count(name)} experiments are called {name}: name a commit, as "
+            "`dvc exp list --all-commits --sha-only` gives it, or remove one with `dvc exp remove`"
+        )
     raise UserError(
         f"{name} is neither a git revision nor a DVC experiment; the experiments are "
         f"{', '.join(sorted(known)) or 'none'} (`dvc exp list --all-commits`)"

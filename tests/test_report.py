@@ -96,7 +96,7 @@ def comparison(runs: list[results.Result], **changes: object) -> dict:
     return {
         "verdict": "invalid",
         "sentence": "Nothing follows from <i>these</i> 240 rows.",
-        "reasons": ["tiny-gemma has not learned"],
+        "reasons": ["tiny-gemma has not learned", "rows differ"],
         "warnings": ["training loss ranks them the other way"],
         "runs": told,
         "pairs": pairs,

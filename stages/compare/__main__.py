@@ -61,7 +61,9 @@ def text(comparison: dict) -> str:
             f"{run['checkpoint']:{width}}{run['log_loss']:8.4f} {run['prior_log_loss']:8.4f}  "
             f"{gain:32}  {run['learned']}"
         )
-    notes = [f"  note: {warning}" for warning in comparison["warnings"]]
+    reasons = comparison["reasons"] if len(comparison["reasons"]) > 1 else []
+    notes = [f"  reason: {reason}" for reason in reasons]
+    notes += [f"  note: {warning}" for warning in comparison["warnings"]]
     verdict = f"{comparison['verdict'].upper()}. {comparison['sentence']}"
     return "\n".join([*lines, "", verdict, *notes])
 

@@ -312,8 +312,10 @@ def _interval(low: float, high: float) -> str:
 
 
 def _overall(entries: list[Entry], pairs: list[dict], reasons: list[str]) -> tuple[str, str]:
+    if len(reasons) == 1:
+        return "invalid", f"No verdict: {reasons[0]}."
     if reasons:
-        return "invalid", f"No verdict: {'; '.join(reasons)}."
+        return "invalid", f"No verdict, for {len(reasons)} reasons."
     if len(pairs) == 1:
         return pairs[0]["verdict"], pairs[0]["sentence"]
     best = min(entries, key=lambda entry: entry.losses.mean())

@@ -18,14 +18,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.report", description=__doc__)
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="only write charts there")
     parser.add_argument(
-        "runs", nargs="*", default=["."], help="folders laid out as this one, to be drawn together"
+        "runs", nargs="*", default=[results.WORKSPACE], help="experiments or revisions to draw"
     )
     options = parser.parse_args()
     if options.pictures:
-        runs = [results.read(Path(folder), folder) for folder in options.runs]
+        runs = [results.fetch(name)[0] for name in options.runs]
         write_pictures(runs, options.pictures)
         return
-    result = results.read(Path(), "workspace")
+    result = results.read(Path(), results.WORKSPACE)
     write_run(result, read_battles(["id", *TURNS]), PAGE)
     write_pictures([result], CHARTS)
     print(f"{PAGE}: {PAGE.stat().st_size / 2**20:.1f} MiB; open it in a browser")
