@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro test test-slow lint clean
+.PHONY: repro demo test test-slow lint clean
 
 repro: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+demo: .venv/installed
+	$(BIN)/python -m stages.demo
 
 test: .venv/installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest

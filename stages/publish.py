@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from ruamel.yaml import YAML
 
 from stages import tracking
 from stages.errors import UserError, stage
+from stages.outs import predicting
 from stages.params import PARAMS, Params, load
 from stages.train.fingerprint import resolved
 
@@ -66,6 +68,7 @@ def collect(params: Params) -> tracking.Run:
     """
     folds = params.split.folds
     _require([*(path for fold in folds for path in outs(fold)), METRICS, PLOTS, OUT_OF_FOLD, LOCK])
+    _require(predicting(folds))
     stages = YAML(typ="safe", pure=True).load(LOCK)["stages"]  # 1.2, as DVC writes it: 2e-05 counts
     _check_params(params, stages)
     metrics = _read_json(METRICS)
@@ -93,6 +96,7 @@ def collect(params: Params) -> tracking.Run:
         },
         votes=votes,
         texts={"environment.txt": _packages()},
+        model=predicting(folds),
         children=children,
     )
 
@@ -243,6 +247,22 @@ def _later() -> str:
     return f"dvc exp apply {name} && DVC_EXP_NAME={name} {command}" if name else command
 
 
+def _register(run: tracking.Run, named: str) -> None:
+    """Register the run's model as NAME@ALIAS says."""
+    name, _, alias = named.partition("@")
+    try:
+        version = tracking.register(run.fingerprint, name, alias)
+    except tracking.Unrecorded as error:
+        raise UserError(str(error)) from None
+    print(f"models:/{named} is version {version}, the model of this run")
+
+
+def _named(text: str) -> str:
+    if not re.fullmatch(r"[^@/:]+@[^@/:]+", text):
+        raise argparse.ArgumentTypeError(f"expected NAME@ALIAS, found {text!r}")
+    return text
+
+
 @stage
 def main() -> None:
     """Record the run; a store that is away is an error unless the option says otherwise."""
@@ -250,18 +270,25 @@ def main() -> None:
     parser.add_argument(
         "--if-reachable", action="store_true", help="only warn if the tracking store is away"
     )
-    optional = parser.parse_args().if_reachable
+    parser.add_argument(
+        "--register",
+        type=_named,
+        metavar="NAME@ALIAS",
+        help="register the run's model, and let the alias point to it",
+    )
+    options = parser.parse_args()
     run = collect(load())
     try:
         new = tracking.record(run)
-    except tracking.Unrecorded as error:
-        message = f"{error}\nThe results are kept. Record them later with\n  {_later()}"
-        if not optional:
-            raise UserError(message) from None
-        print(f"warning: {message}", file=sys.stderr)
-    else:
         done = "recorded the run" if new else "has this run already"
         print(f"MLflow {done}, with {len(run.children)} folds: {tracking.where()}")
+        if options.register:
+            _register(run, options.register)
+    except tracking.Unrecorded as error:
+        message = f"{error}\nThe results are kept. Record them later with\n  {_later()}"
+        if not options.if_reachable:
+            raise UserError(message) from None
+        print(f"warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

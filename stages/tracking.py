@@ -1,29 +1,44 @@
-"""MLflow: where runs are recorded, and how. The only module that imports mlflow."""
+"""MLflow: where runs are recorded, and how. Only stages.pyfunc imports mlflow beside it."""
 
 import json
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # no word on each table of a new database
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import pandas as pd
 from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow import MlflowClient, artifacts
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+)
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.tracking.context.registry import resolve_tags
 
+from stages import pyfunc
+from stages.errors import UserError
 from stages.root import root, state
 
 EXPERIMENT = "preference-backbones"
 DEFAULT = "sqlite:///mlflow.db"
 SQLITE = "sqlite:///"
+MODEL = "model"
 
 # Whether a server is there shows within seconds; MLflow's own patience, of minutes, is for one that
 # is there and has a fault.
@@ -44,6 +59,7 @@ class Run:
         files: a file or folder, and the folder of the run's artifacts that it goes to.
         texts: a name among the artifacts, and its content.
         votes: path and MD5 of the raw votes, as in dvc.lock; their texts are not recorded.
+        model: the files of the model that MLflow can serve, relative to the working folder.
         children: their own runs, nested in this one.
     """
 
@@ -56,6 +72,7 @@ class Run:
     files: Mapping[Path, str]
     votes: tuple[str, str]
     texts: Mapping[str, str] = field(default_factory=dict)
+    model: Sequence[Path] = ()
     children: Sequence["Run"] = ()
 
 
@@ -93,6 +110,46 @@ def record(run: Run) -> bool:
             return False
         _record(client, experiment, run)
         return True
+
+
+def register(fingerprint: str, name: str, alias: str) -> str:
+    """Register a recorded run's model under a name, once, and let an alias point to it.
+
+    Returns:
+        The version.
+
+    Raises:
+        Unrecorded: the store is away or refuses, or has no model of that run.
+    """
+    with _store() as (client, experiment):
+        model = _model_of(client, experiment, fingerprint)
+        with suppress(MlflowException):  # there may be one of that name
+            client.create_registered_model(name)
+        version = _version(client, name, model)
+        client.set_registered_model_alias(name, alias, version)
+        return version
+
+
+def download_model(model: str, folder: Path) -> Path:
+    """Bring a model's files; where they lie, laid out as the repository.
+
+    Args:
+        model: runs:/ID/model, models:/ID, models:/NAME@ALIAS, or the path of a model's folder.
+
+    Raises:
+        UserError: there is no such model of this project, or the store is away.
+    """
+    store = {"tracking_uri": uri(), "registry_uri": uri()}
+    try:
+        with _brief_requests():
+            found = Path(artifacts.download_artifacts(model, dst_path=str(folder), **store))
+    except Exception as error:  # whatever the store's and its artifacts' client libraries raise
+        message = f"{model} cannot be had from {uri()}: {error}"
+        raise UserError(_without_password(message)) from None
+    outs = found / "artifacts" / pyfunc.OUTS
+    if not outs.is_dir():
+        raise UserError(f"{model} is no model that `python -m stages.publish` has recorded")
+    return outs
 
 
 @contextmanager
@@ -154,6 +211,8 @@ def _is_recorded(client: MlflowClient, experiment: str, fingerprint: str) -> boo
 
 
 def _delete(client: MlflowClient, experiment: str, parent: str) -> None:
+    for model in client.search_logged_models([experiment], f"source_run_id = '{parent}'"):
+        client.delete_logged_model(model.model_id)
     for child in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'"):
         client.delete_run(child.info.run_id)
     client.delete_run(parent)
@@ -175,7 +234,43 @@ def _record(client: MlflowClient, experiment: str, run: Run, parent: str | None 
         log(new, str(path), folder)
     for name, text in run.texts.items():
         client.log_text(new, text, name)
+    if run.model:
+        _log_model(client, experiment, run.model, new)
     client.set_terminated(new)
+
+
+def _log_model(client: MlflowClient, experiment: str, files: Sequence[Path], run: str) -> None:
+    """Log a model into a run by client: mlflow.pyfunc.log_model would load it to try it."""
+    logged = client.create_logged_model(experiment, MODEL, source_run_id=run)
+    model = Model(
+        artifact_path=logged.artifact_location,
+        run_id=run,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+    )
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        pyfunc.save(files, model, Path(folder))
+        client.log_model_artifacts(logged.model_id, folder)
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])
+
+
+def _model_of(client: MlflowClient, experiment: str, fingerprint: str) -> LoggedModel:
+    runs = client.search_runs([experiment], f"tags.fingerprint = '{fingerprint}'")
+    (run,) = (run.info.run_id for run in runs if run.info.status == "FINISHED")
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run}'"):
+        return model
+    raise Unrecorded(f"run {run} has no model: delete it there, and publish it again")
+
+
+def _version(client: MlflowClient, name: str, model: LoggedModel) -> str:
+    """The model's version under that name; made on first use."""
+    source = f"models:/{model.model_id}"
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.source == source:
+            return version.version
+    run = model.source_run_id
+    return client.create_model_version(name, source, run, model_id=model.model_id).version
 
 
 def _metrics(run: Run) -> list[Metric]:
@@ -200,3 +295,35 @@ def _batches(entities: list, size: int) -> list[list]:
 
 def _without_password(text: str) -> str:
     return re.sub(r"//[^/@\s]+@", "//***@", text)
+
+
+def download(run: str, folder: Path) -> None:
+    """Bring a recorded pipeline run's results below a folder laid out as the repository.
+
+    Raises:
+        UserError: there is no such run, or its artifacts cannot be had.
+    """
+    client = MlflowClient(uri())
+    try:
+        experiment = client.get_run(run).info.experiment_id
+        _copy(client, run, {"params.yaml": ".", "dvc.lock": ".", "metrics": "."}, folder)
+        _copy(client, run, {"predictions/out_of_fold.parquet": "data/evaluated"}, folder)
+        children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")
+        for child in children:
+            _copy(client, child.info.run_id, {"metrics": "."}, folder / "folds")
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"run {run} cannot be had from {_without_password(uri())}: {error}. Expected the id of "
+            "a pipeline's parent run, as `python -m stages.publish` records it"
+        ) from None
+    (folder / "folds/metrics").rename(folder / "metrics/folds")
+
+
+def _copy(client: MlflowClient, run: str, wanted: Mapping[str, str], folder: Path) -> None:
+    """Download artifacts, each into a folder below `folder`."""
+    for artifact, place in wanted.items():
+        target = folder / place
+        target.mkdir(parents=True, exist_ok=True)
+        found = Path(client.download_artifacts(run, artifact, str(target)))
+        if found.parent != target:
+            found.rename(target / found.name)

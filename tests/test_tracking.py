@@ -23,7 +23,8 @@ from stages.params import load
 from tests.conftest import REPO
 
 FOLDS = (0, 1)
-TRAINING = ("seed", "prompt", "train", "scales.smoke", "backbones.llama")
+MODEL = ("models/weights.json", "data/evaluated/calibration.json", "metrics/split.json")
+TRAINING = ("prompt", "train", "scales.smoke", "backbones.llama")
 FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME")
 
 
@@ -54,6 +55,8 @@ def write_outs(path: Path, log_loss: float = 1.09) -> None:
     by_fold = {f"fold_{fold}": {"log_loss": log_loss, "accuracy": 0.4} for fold in FOLDS}
     metrics = {"log_loss": log_loss, "learned": "no", "folds": by_fold, "train_seconds": 60.0}
     write_json(path / "metrics/metrics.json", metrics)
+    for name in MODEL:
+        write_json(path / name, {})
     training_loss = pd.DataFrame({"step": [1, 5], "training_loss": [1.0986, 1.08]})
     training_loss.to_csv(path / "metrics/plots/training_loss.csv", index=False)
     rows = pd.DataFrame({"id": ["30192", "53567"], "label": [0, 2]})
@@ -191,6 +194,7 @@ def test_artifacts_are_those_of_this_run_and_no_weights_or_texts(workspace):
         "dvc.lock",
         "environment.txt",
         "metrics/metrics.json",
+        "metrics/split.json",
         "plots/training_loss.csv",
         "predictions/out_of_fold.parquet",
     }
@@ -248,6 +252,32 @@ def test_what_a_killed_publisher_left_is_done_anew(workspace):
     parents, children = recorded()
     assert [run.info.status for run in parents + children] == ["FINISHED"] * 3
     assert not record()
+
+
+def test_a_model_that_was_logged_in_part_is_logged_anew(workspace, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_model_artifacts", lambda *_: 1 / 0)
+        with pytest.raises(tracking.Unrecorded):
+            record()
+    assert record()
+    (model,) = logged_models()
+    assert model.status == "READY" and model.source_run_id == recorded()[0][0].info.run_id
+    assert not record()
+    assert len(logged_models()) == 1
+
+
+def test_a_run_without_a_model_cannot_be_registered(workspace):
+    run = publish.collect(load())
+    tracking.record(run)
+    MlflowClient(tracking.uri()).delete_logged_model(logged_models()[0].model_id)
+    with pytest.raises(tracking.Unrecorded, match="has no model: delete it there, and publish"):
+        tracking.register(run.fingerprint, "preference", "champion")
+
+
+def logged_models() -> list:
+    client = MlflowClient(tracking.uri())
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    return client.search_logged_models([experiment])
 
 
 def test_what_a_failing_store_left_is_done_anew(workspace):
@@ -437,7 +467,7 @@ def test_an_experiment_is_told_how_to_be_recorded_later(workspace, monkeypatch, 
 def test_a_pipeline_that_has_not_ended_is_not_recorded(workspace, out):
     path = workspace / out
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(UserError, match=f"{out} not found.*dvc repro"):
+    with pytest.raises(UserError, match=f"{out}.* not found.*dvc repro"):
         publish.collect(load())
 
 

@@ -1,0 +1,168 @@
+"""A finished run as one model: its quantised base, and every fold's adapter on it in turn."""
+
+import json
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Before PyTorch starts its threads: waiting ones would spin on cores that others need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from peft import load_peft_weights, set_peft_model_state_dict
+from transformers import AutoTokenizer
+
+from stages import backbones, calibration, scores
+from stages.battles import LABELS, TURNS
+from stages.errors import UserError
+from stages.outs import CALIBRATION, SPLIT, WEIGHTS, adapter, predicting
+from stages.params import PARAMS, Params, load
+from stages.prompts import Template, answer_ids
+from stages.root import state
+from stages.train.compute import Compute, class_logits
+from stages.train.examples import MIRRORED
+from stages.train.model import build, compute_dtype
+from stages.train.objective import Objective
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities (n, 3) that A is chosen, B is chosen, or neither.
+
+    Attributes:
+        ab, ba: mean over the folds with the answers as given, and exchanged and mapped back.
+        final: mean of both, calibrated.
+        dropped: (n,) tokens of each battle that did not fit.
+    """
+
+    ab: np.ndarray
+    ba: np.ndarray
+    final: np.ndarray
+    dropped: np.ndarray
+
+
+class Ensemble:
+    """The models of all folds of one run, ready to predict; several threads may share it.
+
+    Args:
+        folder: laid out as the repository, with a run's params.yaml, models/, calibration and
+            metrics of the split; those of the workspace, or copies.
+
+    Attributes:
+        prior: (3,) the training votes' class shares.
+        checkpoint: the backbone's name.
+
+    Raises:
+        UserError: a file is missing, the weights cannot be fetched, or the adapters belong to
+            other params.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        params = load(folder / PARAMS)
+        folds = params.split.folds
+        _require(folder, predicting(folds))
+        record = _read_json(folder / WEIGHTS)
+        _check_backbone(record, params)
+        self.checkpoint = record["checkpoint"]
+        self.prior = np.array([_read_json(folder / SPLIT)["share"][label] for label in LABELS])
+        self.calibration = _read_json(folder / CALIBRATION)
+
+        _quiet_libraries()
+        weights = backbones.fetch(record, params.checkpoint, state())
+        tokenizer = AutoTokenizer.from_pretrained(weights)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._template = Template(tokenizer, params.budget.max_tokens, params.prompt)
+        self._compute = Compute(
+            Objective(answer_ids(tokenizer) if params.train.objective == "sft" else None),
+            device,
+            compute_dtype(params.train.dtype, device),
+            params.budget.token_budget,
+        )
+        self._model = build(weights, params.train, device).eval()
+        self._adapters = [load_peft_weights(str(folder / adapter(k)), "cpu") for k in folds]
+        self._lock = threading.Lock()
+        self._wear(self._adapters[0])
+
+    def __len__(self) -> int:
+        return len(self._adapters)
+
+    def logits(self, battles: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Logits of every fold's model in both orders.
+
+        Args:
+            battles: prompt, response_a and response_b, each row a list of turns.
+
+        Returns:
+            (folds, 2, n, 3) logits: the answers as given, then exchanged and mapped back; and the
+            (n,) tokens of each battle that did not fit.
+        """
+        rounds = self._template.tokenize(zip(*(battles[name] for name in TURNS), strict=True))
+        encoded = [self._template.encode(r, swapped) for swapped in (False, True) for r in rounds]
+        ids = [battle.ids for battle in encoded]
+        with self._lock:  # the adapters take turns on one base
+            found = np.stack([self._class_logits(adapter, ids) for adapter in self._adapters])
+        found = found.reshape(len(self._adapters), 2, len(battles), len(LABELS))
+        found[:, 1] = found[:, 1][..., list(MIRRORED)]
+        return found, np.array([battle.dropped for battle in encoded[: len(battles)]], dtype=int)
+
+    def _class_logits(
+        self, adapter: dict[str, torch.Tensor], ids: Sequence[Sequence[int]]
+    ) -> np.ndarray:
+        self._wear(adapter)
+        return class_logits(self._model, ids, self._compute).numpy()
+
+    def _wear(self, adapter: dict[str, torch.Tensor]) -> None:
+        """Put one fold's adapter and head on the base, in the float32 in which they were saved."""
+        try:
+            set_peft_model_state_dict(self._model, adapter)
+        except RuntimeError as error:
+            raise UserError(
+                f"{PARAMS}: train.lora or train.objective is not what the adapters were trained "
+                f"with ({str(error).splitlines()[-1].strip()}). Run `dvc repro`, or bring back the "
+                "params of these adapters"
+            ) from None
+
+    def predict(self, battles: pd.DataFrame) -> Prediction:
+        """Predict battles; see `logits` for their columns."""
+        logits, dropped = self.logits(battles)
+        ab, ba = scores.from_logits(logits.reshape(-1, 3)).reshape(logits.shape).mean(axis=0)
+        kinds = calibration.kinds(battles)
+        return Prediction(
+            ab, ba, calibration.apply((ab + ba) / 2, self.calibration, kinds), dropped
+        )
+
+
+def _require(folder: Path, paths: Sequence[Path]) -> None:
+    missing = [str(path) for path in paths if not (folder / path).exists()]
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)} not found: only a pipeline that has ended can predict. Run "
+            "`dvc repro`, or `dvc checkout` if it has run already"
+        )
+
+
+def _quiet_libraries() -> None:
+    """Their reports on loading are for training, and so is a bar for each file."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _check_backbone(record: dict, params: Params) -> None:
+    trained, asked = (record["family"], record["size"]), (params.model, params.budget.size)
+    if trained != asked:
+        raise UserError(
+            f"{PARAMS}: expected the backbone of the trained adapters, {' '.join(trained)}, found "
+            f"{' '.join(asked)}. Run `dvc repro` to train that one, or bring back the params of "
+            "these adapters"
+        )
