@@ -1,5 +1,6 @@
 """A finished run as reports and comparisons read it: params, metrics, curves, out-of-fold rows."""
 
+import contextlib
 import json
 import re
 import tempfile
@@ -82,9 +83,17 @@ def fetch(name: str) -> tuple[Result, pd.DataFrame | None]:
             tracking.download(run[1], folder)
             return read(folder, name), None
         commit = revisions.resolve(name)
-        kept = [PARAMS, LOCK, METRICS, BASELINES_METRICS, SUMMARIES, OUT_OF_FOLD, BATTLES]
+        kept = [PARAMS, LOCK, METRICS, BASELINES_METRICS, SUMMARIES, OUT_OF_FOLD]
         revisions.get(commit, kept, folder)
-        return read(folder, name), pd.read_parquet(folder / BATTLES)
+        return read(folder, name), _texts(commit, folder)
+
+
+def _texts(commit: str, folder: Path) -> pd.DataFrame | None:
+    """A commit's battles; numbers can be compared where their texts are not at hand."""
+    with contextlib.suppress(UserError):
+        revisions.get(commit, [BATTLES], folder)
+        return pd.read_parquet(folder / BATTLES)
+    return None
 
 
 def read(folder: Path, name: str) -> Result:

@@ -305,7 +305,8 @@ def download(run: str, folder: Path) -> None:
     """
     client = MlflowClient(uri())
     try:
-        experiment = client.get_run(run).info.experiment_id
+        with _brief_requests():
+            experiment = client.get_run(run).info.experiment_id
         _copy(client, run, {"params.yaml": ".", "dvc.lock": ".", "metrics": "."}, folder)
         _copy(client, run, {"predictions/out_of_fold.parquet": "data/evaluated"}, folder)
         children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.errors import UserError
 from stages.params import explain
@@ -28,6 +28,12 @@ class Counts(Section):
     a: Annotated[int, Field(ge=0)]
     b: Annotated[int, Field(ge=0)]
     tie: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _any(self) -> "Counts":
+        if not self.a + self.b + self.tie:
+            raise ValueError("expected votes, found none of any class")
+        return self
 
 
 class Run(Section):
@@ -62,7 +68,7 @@ def load(path: Path) -> Summary:
         return Summary.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     except ValidationError as error:
         problems = "\n".join(f"  {explain(problem, Summary)}" for problem in error.errors())

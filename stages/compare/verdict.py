@@ -57,6 +57,7 @@ def compare(results: Sequence[Result], delta: float = DELTA) -> dict:
     """The verdict on two or more runs, as metrics/comparison.json holds it."""
     reasons = [reason for result in results[1:] for reason in unlike(results[0], result)]
     reasons += [reason for result in results for reason in broken(result)]
+    reasons += repeated(results)
     same_rows = all(_same_rows(results[0], result) for result in results[1:])
     entries = _entries(results) if same_rows else []
     pairs = _pairs(entries, reasons, delta) if len(entries) > 1 else []
@@ -122,6 +123,15 @@ def broken(result: Result) -> list[str]:
     if failed:
         told.append(f"{result.name} failed the gates {', '.join(sorted(failed))}")
     return told
+
+
+def repeated(results: Sequence[Result]) -> list[str]:
+    """Which runs are one and the same: given twice, a run would count as two seeds."""
+    return [
+        f"{a.name} and {b.name} are the same run, with the same training seed"
+        for a, b in combinations(results, 2)
+        if _but_for_the_seed(a) == _but_for_the_seed(b) and _seed(a) == _seed(b)
+    ]
 
 
 # What only weakens it
@@ -196,7 +206,13 @@ def _entries(results: Sequence[Result]) -> list[Entry]:
 def _but_for_the_seed(result: Result) -> str:
     train = {k: v for k, v in result.params["train"].items() if k != "seed"}
     chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
-    return repr((result.checkpoint, sorted(train.items()), chosen, result.budget))
+    prompt = result.params["prompt"]
+    return repr((result.checkpoint, sorted(train.items()), prompt, chosen, result.budget))
+
+
+def _seed(result: Result) -> int | None:
+    """The training's; older runs had none of its own."""
+    return result.params["train"].get("seed")
 
 
 def _entry(runs: list[Result]) -> Entry:

@@ -1,0 +1,197 @@
+"""Reading runs by name: from real git and DVC with cache and remote, and a real MLflow store."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from stages import results, tracking
+from stages.battles import BATTLES
+from stages.errors import UserError
+from stages.evaluate import OUT_OF_FOLD
+from tests.clones import Clone
+from tests.runs import write_run
+
+FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME")
+CACHED = (str(OUT_OF_FOLD), str(BATTLES), "metrics/folds")
+CACHE = Path(".dvc/cache/files")
+
+
+class Repository(Clone):
+    """A repository whose outs, made up with numpy, are in git or in DVC's cache and a remote."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "repository"
+        self.path.mkdir()
+        self.remote = path / "remote"
+        self.git("init", "-q", "-b", "main")
+        self.dvc("init", "--quiet")
+        self.dvc("remote", "add", "--quiet", "--default", "store", str(self.remote))
+        self.track("llama", "tiny-llama")
+        self.commit("llama")
+
+    def track(self, model: str, checkpoint: str) -> None:
+        """Let the workspace be the end of a run."""
+        write_run(self.path, checkpoint=checkpoint, model=model, seed=len(checkpoint))
+        self.dvc("add", "--quiet", *CACHED)
+
+    def md5(self, path: str | Path) -> str:
+        tracked = yaml.safe_load((self.path / f"{path}.dvc").read_text(encoding="utf-8"))
+        return tracked["outs"][0]["md5"]
+
+    def evict(self, md5: str) -> None:
+        """Take a file out of the cache."""
+        (self.path / CACHE / "md5" / md5[:2] / md5[2:]).unlink()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Repository:
+    """llama on main, of which gemma is an experiment; qwen on a commit after it, with none."""
+    repository = Repository(tmp_path_factory.mktemp("built"))
+    repository.dvc("push", "--quiet")
+    repository.track("gemma", "tiny-gemma-3")
+    repository.dvc("exp", "save", "--quiet", "--name", "gemma-tiny")
+    repository.git("switch", "-qc", "later")
+    repository.track("qwen", "tiny-qwen-25b")
+    repository.commit("qwen")
+    return repository
+
+
+@pytest.fixture
+def repository(built, tmp_path, monkeypatch) -> Repository:
+    """The working folder: a copy that a test may harm."""
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    copy = object.__new__(Repository)
+    copy.path, copy.remote = tmp_path / "repository", built.remote
+    shutil.copytree(built.path, copy.path, symlinks=True)
+    monkeypatch.chdir(copy.path)
+    return copy
+
+
+def test_a_branch_a_commit_and_an_experiment_are_read_as_they_were(repository):
+    names = {"main": "tiny-llama", "HEAD": "tiny-qwen-25b", "gemma-tiny": "tiny-gemma-3"}
+    for name, checkpoint in names.items():
+        result, texts = results.fetch(name)
+        assert result.name == name and result.checkpoint == checkpoint
+        assert len(result.rows) == result.metrics["n_rows"] == len(texts) == 240
+        assert len(result.curves) == len(result.folds) == 3
+
+
+def test_reading_a_revision_leaves_the_workspace_as_it_is(repository):
+    before = results.fetch("workspace")[0]
+    results.fetch("main")
+    after = results.fetch("workspace")[0]
+    assert before.checkpoint == after.checkpoint == "tiny-qwen-25b"
+    pd.testing.assert_frame_equal(before.rows, after.rows)
+
+
+def test_the_workspace_is_read_as_it_lies_there(repository):
+    write_run(repository.path, checkpoint="tiny-edited", skill=0.2)
+    assert results.fetch("workspace")[0].checkpoint == "tiny-edited"
+    assert results.fetch("HEAD")[0].checkpoint == "tiny-qwen-25b"
+
+
+def test_what_is_not_in_the_cache_is_pulled_from_the_remote(repository):
+    expected = results.fetch("main")[0].rows
+    shutil.rmtree(repository.path / CACHE)
+    pd.testing.assert_frame_equal(results.fetch("main")[0].rows, expected)
+
+
+def test_predictions_that_are_nowhere_are_an_error_that_says_what_to_do(repository):
+    repository.evict(repository.md5(OUT_OF_FOLD))  # qwen's were never pushed
+    with pytest.raises(UserError, match=r"out_of_fold.parquet of .* is neither in git nor in DVC"):
+        results.fetch("HEAD")
+
+
+def test_a_comparison_does_not_need_the_texts(repository):
+    write_run(repository.path, checkpoint="tiny-other", rows=120)
+    repository.dvc("add", "--quiet", *CACHED)
+    repository.commit("other votes")
+    repository.evict(repository.md5(BATTLES))
+    result, texts = results.fetch("HEAD")
+    assert result.checkpoint == "tiny-other" and texts is None
+
+
+def test_an_unknown_name_lists_the_experiments_of_all_commits(repository):
+    with pytest.raises(UserError, match=r"gema is neither .* experiments are gemma-tiny"):
+        results.fetch("gema")
+
+
+def test_a_revision_without_a_run_is_told_apart(repository):
+    repository.git("rm", "-q", "metrics/metrics.json")
+    repository.commit("no metrics")
+    with pytest.raises(UserError, match=r"metrics/metrics.json .*dvc repro"):
+        results.fetch("HEAD")
+
+
+def test_outside_of_a_repository_a_name_is_explained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no DVC repository"):
+        results.fetch("main")
+
+
+# MLflow
+
+
+@pytest.fixture
+def recorded(repository) -> str:
+    """The id of the workspace's run, its artifacts laid out as stages.publish does."""
+    curves = pd.DataFrame({"step": [1], "training_loss": [1.0]})
+    fold = Path("metrics/folds")
+    children = [
+        tracking.Run(
+            name=f"fold {k}",
+            fingerprint=f"fold-{k}",
+            tags={},
+            params={},
+            metrics={},
+            curves=curves,
+            files=dict.fromkeys([fold / f"fold-{k}.json", fold / f"fold-{k}.csv"], "metrics"),
+            votes=("votes", "md5"),
+        )
+        for k in range(3)
+    ]
+    run = tracking.Run(
+        name="run",
+        fingerprint="run",
+        tags={},
+        params={},
+        metrics={},
+        curves=curves,
+        files={
+            **dict.fromkeys([Path("params.yaml"), Path("dvc.lock")], ""),
+            **dict.fromkeys(sorted(Path("metrics").glob("*.json")), "metrics"),
+            OUT_OF_FOLD: "predictions",
+        },
+        votes=("votes", "md5"),
+        children=children,
+    )
+    assert tracking.record(run)
+    client = tracking.MlflowClient(tracking.uri())
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    (parent,) = client.search_runs([experiment], "tags.fingerprint = 'run'")
+    return parent.info.run_id
+
+
+@pytest.mark.parametrize("prefix", ["", "runs:/"])
+def test_a_run_is_read_from_mlflow_as_it_was_recorded(repository, recorded, prefix):
+    expected, _ = results.fetch("workspace")
+    result, texts = results.fetch(prefix + recorded)
+    assert texts is None and result.name == prefix + recorded
+    assert result.metrics == expected.metrics and result.params == expected.params
+    assert result.folds == expected.folds and result.votes == expected.votes
+    pd.testing.assert_frame_equal(result.rows, expected.rows)
+    for curve, same in zip(result.curves, expected.curves, strict=True):
+        pd.testing.assert_frame_equal(curve, same)
+
+
+def test_an_unknown_run_and_a_fold_are_told_apart_from_pipeline_runs(repository, recorded):
+    client = tracking.MlflowClient(tracking.uri())
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    (fold,) = client.search_runs([experiment], "tags.fingerprint = 'fold-0'")
+    for name in ("0" * 32, fold.info.run_id):
+        with pytest.raises(UserError, match="id of a pipeline's parent run"):
+            results.fetch(name)
