@@ -6,20 +6,16 @@ from typing import Annotated
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from stages.errors import UserError
-from stages.params import explain
+from stages.params import Section, explain
 
 # A validation loss nearer to the class prior than this has learned nothing worth a claim.
 NOTHING = 0.005
 # A head that starts at zero has a first loss of ln 3; one this much above it does not.
 START = 0.2
 FAR = 0.02  # from what others report, beyond what splits and seeds explain
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Counts(Section):
