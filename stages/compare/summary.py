@@ -36,7 +36,9 @@ class Run(Section):
     """What is known of one run; log losses in nats."""
 
     validation_loss: Annotated[float, Field(gt=0)] | None = None
-    training_losses: dict[int, Annotated[float, Field(gt=0)]] = {}  # by step
+    training_losses: dict[int, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict
+    )  # by step
 
 
 class Summary(Section):
