@@ -17,6 +17,8 @@ NOTHING = 0.005
 START = 0.2
 FAR = 0.02  # from what others report, beyond what splits and seeds explain
 
+Loss = Annotated[float, Field(gt=0)]  # in nats
+
 
 class Counts(Section):
     """Votes of each class."""
@@ -35,17 +37,15 @@ class Counts(Section):
 class Run(Section):
     """What is known of one run; log losses in nats."""
 
-    validation_loss: Annotated[float, Field(gt=0)] | None = None
-    training_losses: dict[int, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=dict
-    )  # by step
+    validation_loss: Loss | None = None
+    training_losses: dict[int, Loss] = Field(default_factory=dict)  # by step
 
 
 class Summary(Section):
     """A table of losses, such as people post."""
 
     votes: Counts
-    published: Annotated[float, Field(gt=0)] | None = None  # log loss of others under this recipe
+    published: Loss | None = None  # log loss of others under this recipe
     runs: Annotated[dict[str, Run], Field(min_length=2)]
 
     @property
