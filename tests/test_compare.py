@@ -140,9 +140,11 @@ def test_training_loss_that_ranks_otherwise_is_told(tmp_path, run, good):
 def test_other_settings_and_strong_baselines_are_told(run, good):
     other = run("other", skill=0.8, seed=2)
     other.params["train"]["lora"]["r"] = 99
+    other.metrics["tokens_seen"] *= 2
     other.metrics["baselines"]["counts"] = good.metrics["baselines"]["counts"] = 0.1
     warnings = compare([good, other])["warnings"]
     assert any("train.lora differ" in warning for warning in warnings)
+    assert any("more than tokenizers explain" in warning for warning in warnings)
     assert any("no run beats the baseline counts (0.1000)" in warning for warning in warnings)
 
 

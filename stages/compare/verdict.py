@@ -23,6 +23,7 @@ SEED = 0  # of the draws
 # Below this difference training noise decides: three seeds or no claim (Bouthillier et al. 2021,
 # Accounting for Variance in Machine Learning Benchmarks).
 NOISE, SEEDS = 0.01, 3
+TOKENS = 1.5  # tokenizers of two families differ by less on the same votes
 ORDER = ("yes", "undecided", "no")  # of `learned`, best first
 
 
@@ -153,7 +154,8 @@ def _warnings(results: Sequence[Result]) -> list[str]:
             f"is {best.name} with {best.metrics['log_loss']:.4f}"
         )
     for first, other in combinations(results, 2):
-        told += _other_params(first, other) + _training_misleads(first, other)
+        told += _other_params(first, other) + _other_tokens(first, other)
+        told += _training_misleads(first, other)
     return told
 
 
@@ -166,6 +168,17 @@ def _other_params(first: Result, other: Result) -> list[str]:
         return []
     named = ", ".join(f"train.{key}" for key in changed)
     return [f"{first.name} and {other.name} were not trained alike: {named} differ"]
+
+
+def _other_tokens(first: Result, other: Result) -> list[str]:
+    """Whether one run saw many more tokens than its tokenizer explains."""
+    seen = [run.metrics["tokens_seen"] for run in (first, other)]
+    if max(seen) <= TOKENS * min(seen):
+        return []
+    return [
+        f"{first.name} was trained on {seen[0]:,} tokens, {other.name} on {seen[1]:,}: more than "
+        "tokenizers explain"
+    ]
 
 
 def _training_misleads(first: Result, other: Result) -> list[str]:
