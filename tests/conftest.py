@@ -1,6 +1,8 @@
 """Tiny models of the real architectures, a real tokenizer, and a few made-up battles."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a hub starts its own
@@ -11,6 +13,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from stages.params import Params
@@ -35,6 +38,19 @@ CONFIGS = {
     "gemma3": transformers.Gemma3TextConfig,
     "qwen2": transformers.Qwen2Config,
 }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), "")
+    if not path:
+        pytest.skip("no Chromium on this machine: install it to test pages in a browser")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from stages import results
 from stages.battles import LABELS, TURNS
@@ -52,20 +50,6 @@ def runs(tmp_path_factory) -> list[results.Result]:
     write_run(folder / "llama", CHECKPOINTS["llama"], skill=1.0)
     write_run(folder / "gemma", CHECKPOINTS["gemma"], skill=0.0, seed=1, model="gemma")
     return [results.read(folder / name, name) for name in CHECKPOINTS]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Browser:
-    """A headless Chromium."""
-    path = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-    )
-    if not path:
-        pytest.skip("no Chromium on this machine: install it to test pages in a browser")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 def comparison(runs: list[results.Result], **changes: object) -> dict:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stages import scores
+from stages.battles import LABELS
 from stages.compare import differences
 from stages.results import Result
 
@@ -246,7 +247,7 @@ def _table(run: Result) -> pd.DataFrame:
 
 def backbone(rows: pd.DataFrame) -> np.ndarray:
     """The backbone's probabilities (n, 3), both orders averaged."""
-    ab, ba = (rows[[f"{o}_{label}" for label in scores.LABELS]].to_numpy() for o in ("ab", "ba"))
+    ab, ba = (rows[[f"{o}_{label}" for label in LABELS]].to_numpy() for o in ("ab", "ba"))
     return (ab + ba) / 2
 
 
