@@ -23,12 +23,11 @@ from stages.battles import LABELS, TURNS
 from stages.errors import UserError
 from stages.outs import CALIBRATION, SPLIT, WEIGHTS, adapter, predicting
 from stages.params import PARAMS, Params, load
-from stages.prompts import Template, answer_ids
+from stages.prompts import Template
 from stages.root import state
-from stages.train.compute import Compute, class_logits
+from stages.train.compute import class_logits, compute_for
 from stages.train.examples import MIRRORED
-from stages.train.model import build, compute_dtype
-from stages.train.objective import Objective
+from stages.train.model import build
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,9 @@ class Ensemble:
         _quiet_libraries()
         weights = backbones.fetch(record, params.checkpoint, state())
         tokenizer = AutoTokenizer.from_pretrained(weights)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._template = Template(tokenizer, params.budget.max_tokens, params.prompt)
-        self._compute = Compute(
-            Objective(answer_ids(tokenizer) if params.train.objective == "sft" else None),
-            device,
-            compute_dtype(params.train.dtype, device),
-            params.budget.token_budget,
-        )
-        self._model = build(weights, params.train, device).eval()
+        self._compute = compute_for(params, tokenizer)
+        self._model = build(weights, params.train, self._compute.device).eval()
         self._adapters = [load_peft_weights(str(folder / adapter(k)), "cpu") for k in folds]
         self._lock = threading.Lock()
         self._wear(self._adapters[0])

@@ -18,6 +18,7 @@ from stages.errors import UserError
 PARAMS = Path("params.yaml")
 
 Positive = Annotated[int, Field(gt=0)]
+Layers = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Pinned = Annotated[str, Field(pattern=r"^\w[\w.-]*==[\w.!+]+$")]  # name==version
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -97,7 +98,8 @@ class Train(Section):
     quantization: Quantization
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     attention: Literal["auto", "eager", "sdpa", "flex_attention"]
-    gradient_checkpointing: bool
+    compile: Literal["auto"] | bool  # the layers, by torch.compile
+    gradient_checkpointing: Literal["auto"] | Layers
     log_steps: Positive
     save_steps: Positive
 

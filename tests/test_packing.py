@@ -38,8 +38,8 @@ def test_a_packed_example_has_the_logits_it_has_alone(tiny, params, architecture
     examples = [[i + 2] * (3 + 7 * i) + [5, 6] for i in range(6)]
     with probing(model), torch.no_grad():
         (packed,) = pack(examples, 1000)
-        together = logits(model, packed, torch.float32)
-        alone = [logits(model, pack([ids], 1000)[0], torch.float32)[0] for ids in examples]
+        together = logits(model, packed)
+        alone = [logits(model, pack([ids], 1000)[0])[0] for ids in examples]
     torch.testing.assert_close(together, torch.stack(alone), atol=1e-4, rtol=1e-4)
     assert together.std(dim=0).max() > 1e-3, "the examples must be told apart"
 
@@ -54,7 +54,7 @@ def test_packed_attention_is_eager_attention(tiny, params, architecture):
         update = {"quantization": unquantised, "attention": attention}
         model = build(tiny(architecture), params.train.model_copy(update=update), CPU).eval()
         with probing(model):
-            outputs = [logits(model, row, torch.float32) for row in pack(examples, 70)]
+            outputs = [logits(model, row) for row in pack(examples, 70)]
             torch.cat(outputs).square().sum().backward()
             gradient = [p.grad for p in model.parameters() if p.grad is not None]
             found[attention] = [torch.cat(outputs), *gradient]

@@ -59,10 +59,11 @@ class Workspace:
         return output
 
     def kill_after(self, step: int, *stage: str) -> None:
-        """Start a stage and kill it as soon as its checkpoint of that step is written."""
+        """Start a stage and kill it as soon as its checkpoint of that step is whole."""
         process = self.start(*stage)
         checkpoints = self.path / ".state/checkpoints"
-        while not list(checkpoints.glob(f"*/checkpoint-{step}/trainer_state.json")):
+        last = f"*/checkpoint-{step}/trainer_state.json"
+        while not any(file.read_text().endswith("}\n") for file in checkpoints.glob(last)):
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)

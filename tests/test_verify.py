@@ -289,7 +289,12 @@ class Runs:
             metrics = {k: values[k] for k in ("log_loss", "accuracy", "n_rows", "learned")}
             metrics["train_seconds"] = values["train_seconds"]
             fold = {"versions": VERSIONS | {"torch": values["torch"]}, "device": values["device"]}
-            fold |= {"dtype": "float32", "attention": "packed", "first_loss": 1.0986}
+            fold |= {
+                "dtype": "float32",
+                "attention": "packed",
+                "processes": 1,
+                "first_loss": 1.0986,
+            }
             (run / "metrics/metrics.json").write_text(json.dumps(metrics))
             (run / "metrics/provenance.json").write_text(json.dumps([fold]))
             (run / "metrics/baselines.json").write_text(

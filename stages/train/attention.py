@@ -1,32 +1,75 @@
-"""Attention over packed rows: each example attends to itself alone, and no mask is built.
+"""Attention over packed rows: each example attends to itself alone.
 
-transformers builds a (tokens, tokens) mask for a packed row and computes all of it. Here the row is
-cut at the examples' bounds, so that the cost is the sum of their squares. Soft-capping and sliding
-windows are kept; tests compare every architecture with transformers' eager attention.
+transformers builds a (tokens, tokens) mask for a packed row and computes all of it; here the cost
+is the sum of the examples' squares. There are three implementations: `packed`, plain and right
+everywhere; `packed_varlen`, FlashAttention 2; and `packed_flex` for soft-capped logits (Gemma 2),
+which FlashAttention lacks. Sliding windows are kept. Tests compare them with transformers' eager
+attention.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AttentionInterface
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, PreTrainedConfig
 
 PACKED = "packed"
+VARLEN = "packed_varlen"
+FLEX = "packed_flex"
 
 
-class Segments(NamedTuple):
+@dataclass(frozen=True, eq=False)  # no tuple: the compiler would fit its code to each one's length
+class Segments:
     """Where the examples of a row lie.
 
     Attributes:
         lengths: tokens of each example.
         bounds: (examples + 1,) int32, their cumulative sum from 0, on the row's device.
+        longest: tokens of the longest example.
+        masks: what each token sees, by sliding window (None: all before it), for `packed_flex`.
     """
 
     lengths: tuple[int, ...]
     bounds: Tensor
+    longest: int
+    masks: Mapping[int | None, BlockMask]
 
 
+def segments(lengths: tuple[int, ...], bounds: Tensor, config: PreTrainedConfig) -> Segments:
+    """The segments of a row, as the model's attention reads them."""
+    longest = max(lengths)
+    masks = {}
+    if config._attn_implementation == FLEX:
+        window = getattr(config, "sliding_window", None)
+        masks = {w: _block_mask(bounds, sum(lengths), w) for w in {None, _binding(window, longest)}}
+    return Segments(lengths, bounds, longest, masks)
+
+
+def soft_capped(config: PreTrainedConfig) -> bool:
+    """Whether the architecture caps its attention logits (Gemma 2)."""
+    return getattr(config, "attn_logit_softcapping", None) is not None
+
+
+def fastest(config: PreTrainedConfig, dtype: torch.dtype, device: torch.device) -> str:
+    """The fastest implementation that is exact for an architecture, without compiling."""
+    head_size = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    half = dtype in (torch.bfloat16, torch.float16)
+    flash = half and ampere(device) and head_size <= 256 and not soft_capped(config)
+    return VARLEN if flash else PACKED
+
+
+def ampere(device: torch.device) -> bool:
+    """Whether the device is a GPU of the generation of 2020 or later, which both kernels need."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@torch.compiler.disable
 def packed_attention(
     module: nn.Module,
     query: Tensor,
@@ -50,13 +93,79 @@ def packed_attention(
         (1, tokens, heads, head size), and no attention weights.
     """
     lengths = segments.lengths if segments else (query.shape[2],)
-    window = sliding_window if sliding_window and max(lengths) > sliding_window else None
-    if segments and softcap is None and _has_varlen(query):
-        return _varlen(query, key, value, segments, scaling, window), None
+    window = _binding(sliding_window, max(lengths))
     parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
     attend = _attend if softcap is None else _attend_capped
     out = [attend(*qkv, scaling, window, softcap) for qkv in zip(*parts, strict=True)]
     return torch.cat(out, dim=2).transpose(1, 2).contiguous(), None
+
+
+def varlen_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    scaling: float,
+    sliding_window: int | None = None,
+    segments: Segments | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """`packed_attention` by PyTorch's varlen kernel (Dao 2023); no soft-capping."""
+    if segments is None:
+        return packed_attention(
+            module, query, key, value, None, scaling, sliding_window=sliding_window, **kwargs
+        )
+    window = _binding(sliding_window, segments.longest)
+    out = varlen_attn(
+        *(tensor[0].transpose(0, 1) for tensor in (query, key, value)),
+        segments.bounds,
+        segments.bounds,
+        segments.longest,
+        segments.longest,
+        scale=scaling,
+        window_size=(window - 1 if window else -1, 0),
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    return out[None], None
+
+
+def flex(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    scaling: float,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    segments: Segments | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """`packed_attention` by PyTorch's FlexAttention, which must be compiled to be fast."""
+    if segments is None:
+        return packed_attention(
+            module, query, key, value, None, scaling, 0.0, sliding_window, softcap, **kwargs
+        )
+
+    def capped(score: Tensor, *_: Tensor) -> Tensor:
+        return score if softcap is None else softcap * torch.tanh(score / softcap)
+
+    out = flex_attention(
+        query,
+        key,
+        value,
+        score_mod=capped,
+        block_mask=segments.masks[_binding(sliding_window, segments.longest)],
+        scale=scaling,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _binding(window: int | None, longest: int) -> int | None:
+    """A sliding window if some example is longer, else None."""
+    return window if window and longest > window else None
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None, _: None) -> Tensor:
@@ -89,38 +198,17 @@ def _visible(q: Tensor, window: int | None) -> Tensor:
     return (back >= 0) & (back < (window or len(place)))
 
 
-def _has_varlen(query: Tensor) -> bool:
-    """PyTorch's varlen kernel is FlashAttention 2: half precision on Ampere and later."""
-    return (
-        query.is_cuda
-        and query.dtype in (torch.bfloat16, torch.float16)
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
-        and query.shape[-1] <= 256
-    )
+def _block_mask(bounds: Tensor, tokens: int, window: int | None) -> BlockMask:
+    places = torch.arange(tokens, device=bounds.device)
+    example = torch.bucketize(places, bounds[1:], right=True)
 
+    def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        seen = (query >= key) & (example[query] == example[key])
+        return seen if window is None else seen & (query - key < window)
 
-def _varlen(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segments: Segments,
-    scaling: float,
-    window: int | None,
-) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn  # not in every build of PyTorch
-
-    longest = max(segments.lengths)
-    out = varlen_attn(
-        *(tensor[0].transpose(0, 1) for tensor in (query, key, value)),
-        segments.bounds,
-        segments.bounds,
-        longest,
-        longest,
-        scale=scaling,
-        window_size=(window - 1 if window else -1, 0),
-        enable_gqa=key.shape[1] != query.shape[1],
-    )
-    return out[None]
+    return create_block_mask(visible, None, None, tokens, tokens, device=bounds.device)
 
 
 AttentionInterface.register(PACKED, packed_attention)
+AttentionInterface.register(VARLEN, varlen_attention)
+AttentionInterface.register(FLEX, flex)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 
-from stages.train.examples import MIRRORED, Examples
-from stages.train.model import logits
+from stages.params import Params
+from stages.prompts import answer_ids
+from stages.train.model import compute_dtype, logits
 from stages.train.objective import Objective
 from stages.train.packing import pack
 
@@ -29,31 +30,42 @@ class Compute:
     token_budget: int
 
 
+def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase) -> Compute:
+    """How the params ask for it, on this process's GPU if there is one."""
+    cpu = not torch.cuda.is_available()
+    device = torch.device("cpu") if cpu else torch.device("cuda", torch.cuda.current_device())
+    return Compute(
+        Objective(answer_ids(tokenizer) if params.train.objective == "sft" else None),
+        device,
+        compute_dtype(params.train.dtype, device),
+        params.budget.token_budget,
+    )
+
+
 def accumulate(
     model: nn.Module,
     ids: Sequence[Sequence[int]],
     labels: Sequence[int],
     compute: Compute,
-    backward: Callable[[Tensor, bool], None],
+    backward: Callable[[Tensor], None],
     batch_size: float | None = None,
 ) -> Tensor:
     """Add the gradient of the mean loss over a batch, whatever rows it is packed into.
 
     Args:
-        backward: called with each row's part of the loss, and whether it is the last row.
+        backward: called with each row's part of the loss.
         batch_size: what the sum of losses is divided by; the number of examples given if None.
 
     Returns:
         The mean loss, detached.
     """
     labels = torch.tensor(labels, device=compute.device)
-    rows = pack(ids, compute.token_budget)
     total = torch.zeros((), device=compute.device)
-    for number, row in enumerate(rows, start=1):
+    for row in pack(ids, compute.token_budget):
         row = row.to(compute.device)
-        losses = compute.objective.loss(logits(model, row, compute.dtype), labels[row.index])
+        losses = compute.objective.loss(logits(model, row), labels[row.index])
         loss = losses.sum() / (batch_size or len(ids))
-        backward(loss, number == len(rows))
+        backward(loss)
         total += loss.detach()
     return total
 
@@ -71,16 +83,5 @@ def class_logits(
     rows = pack(ids, compute.token_budget)
     for row in tqdm(rows, desc=progress, unit="row", disable=progress is None):
         row = row.to(compute.device)
-        out[row.index] = compute.objective.class_logits(logits(model, row, compute.dtype)).cpu()
+        out[row.index] = compute.objective.class_logits(logits(model, row)).cpu()
     return out
-
-
-def predict(model: nn.Module, examples: Examples, compute: Compute, swapped: bool) -> np.ndarray:
-    """Logits of every example with its answers shown in one order: (examples, 3), float32.
-
-    Columns are always the file's own A, B and tie, also when they were shown exchanged.
-    """
-    model.eval()
-    ids = [examples.encode(i, swapped).ids for i in range(len(examples))]
-    out = class_logits(model, ids, compute, progress="predict B/A" if swapped else "predict A/B")
-    return (out[:, list(MIRRORED)] if swapped else out).numpy()

@@ -3,7 +3,7 @@
 import platform
 import resource
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,19 @@ import pandas as pd
 import torch
 import transformers
 from peft import PeftModel
+from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from stages.errors import UserError
 from stages.params import Params
-from stages.prompts import Template, answer_ids
-from stages.train import gates
-from stages.train.compute import Compute, predict
+from stages.prompts import Template
+from stages.train import gates, memory, processes, sharding
+from stages.train.compute import Compute, compute_for
 from stages.train.examples import Examples, tokenize
-from stages.train.model import build, compute_dtype
-from stages.train.objective import Objective
-from stages.train.trainer import PackedTrainer, last_checkpoint
+from stages.train.layers import plain_layers
+from stages.train.model import build
+from stages.train.trainer import PackedTrainer, last_checkpoint, predict_together
 
 
 @dataclass(frozen=True)
@@ -54,37 +57,65 @@ def train_fold(
         GateFailed: the run cannot learn, or went wrong.
     """
     transformers.set_seed(params.train.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(weights)
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
     examples, validation = tokenize(training, template), tokenize(held_out, template)
-    model = build(weights, params.train, device)
-    sft = params.train.objective == "sft"
-    compute = Compute(
-        Objective(answer_ids(tokenizer) if sft else None),
-        device,
-        compute_dtype(params.train.dtype, device),
-        params.budget.token_budget,
-    )
-    truth = dict(zip(training.id, training.label, strict=True))
-    passed = gates.check_before(model, a_few(examples), truth, compute)
+    compute = compute_for(params, tokenizer)
+    load = sharding.build_sharded if sharding.wanted() else build
+    model = load(weights, params.train, compute.device)
+    few, truth = a_few(examples), dict(zip(training.id, training.label, strict=True))
+    passed = gates.check_before(model, few, truth, compute)
+    passed += compile_if_wanted(model, few, compute, params.train.compile)
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
+    wanted, longest = params.train.gradient_checkpointing, params.budget.max_tokens
+    plan = memory.fit(model, compute, wanted, longest)
+    compute = replace(compute, token_budget=plan.row_tokens)
+    print(f"memory: {plan}")
 
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
     checkpoint = last_checkpoint(folder)
+    processes.agree(checkpoint and checkpoint.name, "checkpoint")
     if checkpoint:
         print(f"going on from step {checkpoint.name.removeprefix('checkpoint-')}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     passed += gates.require([gates.adapter_moved(model)])
-    logits = {order: predict(model, validation, compute, order == "ba") for order in ("ab", "ba")}
+    orders = {"ab": False, "ba": True}
+    logits = {o: predict_together(model, validation, compute, orders[o]) for o in orders}
     final_loss = _log_loss(logits["ab"], validation.labels)
     curves = _curves(trainer, final_loss)
     summary = {
         **_facts(model, trainer, compute, examples, validation),
+        "compiled": "compiled" in (gate.name for gate in passed),
+        "memory": str(plan),
         "first_loss": float(curves.training_loss.dropna().iloc[0]),
         "gates": [asdict(gate) for gate in passed],
     }
     return Trained(model, tokenizer, _predictions(validation, logits), curves, summary)
+
+
+def compile_if_wanted(
+    model: PeftModel, examples: Examples, compute: Compute, wanted: bool | str
+) -> list[gates.Gate]:
+    """Compile the model's layers; returns the gates that the compiled ones passed.
+
+    Args:
+        wanted: `auto` is on a GPU, and only if its compiler works.
+
+    Raises:
+        GateFailed: compiled, the model computes something else.
+        UserError: it is wanted and there is no working compiler.
+    """
+    if not wanted or (wanted == "auto" and compute.device.type == "cpu"):
+        return []
+    try:
+        return gates.check_compiled(model, examples, compute)
+    except (TorchDynamoException, InductorError) as error:
+        cause = " ".join(str(error).splitlines()[:2])
+        if wanted != "auto":
+            raise UserError(f"train.compile is true, but compiling fails: {cause}") from None
+        print(f"layers are not compiled, which is slower: {cause}")
+        plain_layers(model)
+        return []
 
 
 def a_few(examples: Examples) -> Examples:
@@ -146,9 +177,10 @@ def _facts(
         "tokens_seen": tokens_seen,
         "train_seconds": trainer.seconds,
         "tokens_per_second": tokens_seen / trainer.seconds,
-        "peak_memory_gib": peak_memory(compute.device),
+        "peak_memory_gib": max(processes.gather(peak_memory(compute.device))),
         "dtype": str(compute.dtype).removeprefix("torch."),
         "device": device_name(compute.device),
+        "processes": processes.count(),
         "attention": model.config._attn_implementation,
         "truncated_share": statistics.fmean(d > 0 for d in dropped),
         "tokens_dropped_share": sum(dropped) / sum(len(e) + e.dropped for e in encoded),
@@ -170,7 +202,7 @@ def device_name(device: torch.device) -> str:
     """The processor, as reports name it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu()}, {torch.get_num_threads()} threads"
+    return f"cpu: {_cpu()}, {torch.get_num_threads()} threads"
 
 
 def _cpu() -> str:

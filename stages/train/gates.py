@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from stages.errors import UserError
 from stages.prompts import Round, leading_special
-from stages.train.attention import PACKED
+from stages.train.attention import FLEX, PACKED, soft_capped
 from stages.train.compute import Compute, accumulate, class_logits
 from stages.train.examples import MIRRORED, Examples
-from stages.train.model import adapter_parameters, head, head_parameters, soft_capped
+from stages.train.layers import compile_layers
+from stages.train.model import adapter_parameters, head, head_parameters
 
 CAUSES = {
     "special_tokens": [
@@ -70,6 +71,7 @@ CAUSES = {
         "float16 overflowed: use bfloat16, or float32",
         "the learning rate is too high: lower lr and head_lr of the backbone",
     ],
+    "compiled": ["a fault of PyTorch's compiler for this GPU: set train.compile to false"],
     "adapter_moved": [
         "the learning rate is zero, or every update rounded to nothing",
         "the optimiser holds other parameters than the model's",
@@ -135,6 +137,21 @@ def check_before(
             gradients(model, examples, compute),
         ]
     return by_sight + require(by_trial)
+
+
+def check_compiled(model: PeftModel, examples: Examples, compute: Compute) -> list[Gate]:
+    """Compile the model's layers, and run the gate that they compute what they did before.
+
+    Raises:
+        GateFailed: it does not.
+    """
+    with probing(model):
+        plain = _logits(model, examples, compute), _training_gradient(model, examples, compute)
+        compile_layers(model)
+        found = _logits(model, examples, compute), _training_gradient(model, examples, compute)
+        difference = max(map(_relative, found, plain))
+    limit = 3 * SAME[compute.dtype]
+    return require([Gate("compiled", difference < limit, f"{difference:.2g}", f"below {limit:g}")])
 
 
 def require(gates: list[Gate]) -> list[Gate]:
@@ -215,7 +232,7 @@ def soft_capping(model: PeftModel) -> Gate:
     """An architecture that caps its attention logits runs on a kernel that does so."""
     kernel = model.config._attn_implementation
     capped = soft_capped(model.config)
-    passed = not capped or kernel in (PACKED, "eager", "flex_attention")
+    passed = not capped or kernel in (PACKED, FLEX, "eager", "flex_attention")
     expected = f"{PACKED}, eager or flex_attention" if capped else "any"
     return Gate("soft_capping", passed, kernel, expected)
 
@@ -338,7 +355,7 @@ def _logits(model: PeftModel, examples: Examples, compute: Compute) -> Tensor:
 def _mean_loss(model: PeftModel, examples: Examples, compute: Compute) -> float:
     with torch.no_grad():
         return accumulate(
-            model, _ids(examples), list(examples.labels), compute, lambda loss, last: None
+            model, _ids(examples), list(examples.labels), compute, lambda loss: None
         ).item()
 
 
@@ -346,10 +363,8 @@ def _alone(model: PeftModel, ids: Sequence[int], compute: Compute) -> Tensor:
     """The logits at the last token, by the backbone and the head themselves."""
     base = model.get_base_model()
     tokens = torch.tensor([ids], device=compute.device)
-    enabled = compute.dtype != torch.float32
-    with torch.no_grad(), torch.autocast(tokens.device.type, compute.dtype, enabled=enabled):
-        hidden = base.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0, -1:]
     with torch.no_grad():
+        hidden = base.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0, -1:]
         weight = head(model).weight
         logits = hidden.to(weight.dtype) @ weight.T
     cap = getattr(model.config, "final_logit_softcapping", None)
@@ -365,10 +380,21 @@ def _gradient(model: PeftModel, examples: Examples, compute: Compute) -> Tensor:
         _ids(examples),
         list(examples.labels),
         compute,
-        lambda loss, last: loss.backward() if loss.requires_grad else None,
+        lambda loss: loss.backward() if loss.requires_grad else None,
     )
     grads = [p.grad.flatten() for p in _trained(model) if p.grad is not None]
     return torch.cat(grads) if grads else torch.zeros(1)
+
+
+def _training_gradient(model: PeftModel, examples: Examples, compute: Compute) -> Tensor:
+    """In training mode, as compiled code is made for it, but without dropout's chance."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    gradient = _gradient(model, examples, compute)
+    model.eval()
+    return gradient
 
 
 def _sound(grad: Tensor) -> bool:

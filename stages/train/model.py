@@ -11,11 +11,14 @@ from transformers import (
     AutoModelForSequenceClassification,
     BitsAndBytesConfig,
     PreTrainedConfig,
+    PreTrainedModel,
 )
 
 from stages.errors import UserError
 from stages.params import Train
-from stages.train.attention import PACKED, Segments
+from stages.train.attention import fastest, segments, soft_capped
+from stages.train.layers import decoder_layers, recomputable, shorten_last_layer
+from stages.train.lora import fuse
 from stages.train.packing import Row
 
 HEAD = "score"  # transformers' name of the classification head
@@ -24,40 +27,37 @@ HEAD = "score"  # transformers' name of the classification head
 def compute_dtype(requested: str, device: torch.device) -> torch.dtype:
     """The dtype of the frozen base and its products; adapter and head stay float32.
 
-    `auto` is bfloat16 where the processor multiplies it, else float32: an emulated bfloat16 product
-    is several times slower than float32.
+    `auto` is bfloat16 where the processor multiplies it: an emulated product is several times
+    slower. Elsewhere it is float16 on a GPU (as on a T4) and float32 on a CPU.
     """
     if requested != "auto":
         return getattr(torch, requested)
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if native else torch.float16
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
 
 
-def attention_for(config: PreTrainedConfig, requested: str) -> str:
+def attention_for(config: PreTrainedConfig, train: Train, device: torch.device) -> str:
     """The attention implementation; `auto` is this project's own, exact for every architecture.
 
     Raises:
         UserError: SDPA was asked for, for an architecture with soft-capped attention logits
             (Gemma 2), which it drops, in some releases silently.
     """
-    if requested == "sdpa" and soft_capped(config):
+    if train.attention == "sdpa" and soft_capped(config):
         raise UserError(
             f"train.attention is sdpa, but {config.model_type} caps its attention logits, which "
             "sdpa leaves out: use auto, eager or flex_attention"
         )
-    return PACKED if requested == "auto" else requested
-
-
-def soft_capped(config: PreTrainedConfig) -> bool:
-    """Whether the architecture caps its attention logits (Gemma 2)."""
-    return getattr(config, "attn_logit_softcapping", None) is not None
+    if train.attention == "auto":
+        return fastest(config, compute_dtype(train.dtype, device), device)
+    return train.attention
 
 
 def build(weights: Path, train: Train, device: torch.device) -> PeftModel:
-    """Load a checkpoint, quantise and freeze it, add the adapter and, to classify, a zero head.
+    """Load a checkpoint, quantise and freeze it, and adapt it.
 
     Args:
         weights: a folder in transformers' layout, safetensors only.
@@ -66,31 +66,48 @@ def build(weights: Path, train: Train, device: torch.device) -> PeftModel:
         A PEFT model whose forward takes `input_ids`, `position_ids` and `segments` of a packed row.
     """
     dtype = compute_dtype(train.dtype, device)
-    config = AutoConfig.from_pretrained(weights)
-    config.use_cache = False
-    if config.pad_token_id is None:
-        config.pad_token_id = _any_token_id(config.eos_token_id)
-    classify = train.objective == "classify"
-    if classify:
-        config.num_labels = 3
-    model_class = AutoModelForSequenceClassification if classify else AutoModelForCausalLM
-    base = model_class.from_pretrained(
+    config = configure(AutoConfig.from_pretrained(weights), train, device)
+    base = model_class(train).from_pretrained(
         weights,
         config=config,
         dtype=dtype,
-        attn_implementation=attention_for(config, train.attention),
+        attn_implementation=config._attn_implementation,
         quantization_config=quantization(train, dtype),
         use_safetensors=True,
         device_map={"": device},
     )
+    return adapt(base, train)
+
+
+def configure(config: PreTrainedConfig, train: Train, device: torch.device) -> PreTrainedConfig:
+    """A checkpoint's configuration, completed for training on packed rows."""
+    config.use_cache = False
+    config._attn_implementation = attention_for(config, train, device)
+    if config.pad_token_id is None:
+        config.pad_token_id = _any_token_id(config.eos_token_id)
+    if train.objective == "classify":
+        config.num_labels = 3
+    return config
+
+
+def model_class(train: Train) -> type:
+    """The auto class that has the objective's head."""
+    classify = train.objective == "classify"
+    return AutoModelForSequenceClassification if classify else AutoModelForCausalLM
+
+
+def adapt(base: PreTrainedModel, train: Train) -> PeftModel:
+    """Freeze a base, add the adapter and, to classify, a head of zeros."""
+    classify = train.objective == "classify"
     if classify:
         nn.init.zeros_(base.score.weight)
-    if train.gradient_checkpointing:
-        base.activation_checkpointing_enable()
+    read_last_tokens(base)
+    for layer in decoder_layers(base):
+        recomputable(layer)
     model = get_peft_model(base, _lora(train, classify))
+    fuse(model)
     if classify:
         head(model).float()
-    read_last_tokens(base)
     return model
 
 
@@ -123,35 +140,33 @@ def _any_token_id(ids: int | list[int] | None) -> int:
     return ids[0] if isinstance(ids, list) else ids or 0
 
 
-def read_last_tokens(base: nn.Module) -> None:
+def read_last_tokens(base: PreTrainedModel) -> None:
     """Give a model a forward that reads its head at one token an example.
 
     transformers reads one token a row, or all of them; a packed row holds several examples. The
-    new forward takes a row's `input_ids`, `position_ids` and `segments`, and returns float32
-    logits: (examples, 3) of a classification head, (examples, vocabulary) of a language-model head.
+    new forward takes a row's `input_ids` and `position_ids` (1, tokens), its examples' `lengths`
+    and `bounds`, and returns float32 logits: (examples, 3) of a classification head, (examples,
+    vocabulary) of a language-model head.
     """
+    shorten_last_layer(base)
     whole = base.forward
 
-    def classify(
-        input_ids: Tensor, position_ids: Tensor, segments: Segments, **_: object
+    def forward(
+        input_ids: Tensor,
+        position_ids: Tensor,
+        lengths: tuple[int, ...],
+        bounds: Tensor,
+        **_: object,
     ) -> Tensor:
-        hidden = base.base_model(
-            input_ids=input_ids, position_ids=position_ids, use_cache=False, segments=segments
-        ).last_hidden_state
+        row = {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False}
+        row["segments"] = segments(lengths, bounds, base.config)
+        if not hasattr(base, HEAD):
+            return whole(**row).logits[0].float()
+        hidden = base.base_model(**row).last_hidden_state[0]
         with torch.autocast(hidden.device.type, enabled=False):
-            return base.score(hidden[0, segments.bounds[1:] - 1].float())
+            return base.score(hidden.float())
 
-    def speak(input_ids: Tensor, position_ids: Tensor, segments: Segments, **_: object) -> Tensor:
-        out = whole(
-            input_ids=input_ids,
-            position_ids=position_ids,
-            use_cache=False,
-            segments=segments,
-            logits_to_keep=segments.bounds[1:] - 1,
-        )
-        return out.logits[0].float()
-
-    base.forward = classify if hasattr(base, HEAD) else speak
+    base.forward = forward
 
 
 def head(model: PeftModel) -> nn.Module:
@@ -173,8 +188,11 @@ def head_parameters(model: PeftModel) -> dict[str, nn.Parameter]:
     return {n: p for n, p in model.named_parameters() if p.requires_grad and "lora_" not in n}
 
 
-def logits(model: nn.Module, row: Row, dtype: torch.dtype) -> Tensor:
+def logits(model: nn.Module, row: Row) -> Tensor:
     """What the head says at each example's last token: (examples, classes or vocabulary)."""
-    segments = Segments(row.lengths, row.bounds)
-    with torch.autocast(row.input_ids.device.type, dtype, enabled=dtype != torch.float32):
-        return model(input_ids=row.input_ids, position_ids=row.position_ids, segments=segments)
+    return model(
+        input_ids=row.input_ids,
+        position_ids=row.position_ids,
+        lengths=row.lengths,
+        bounds=row.bounds,
+    )

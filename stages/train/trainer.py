@@ -2,23 +2,30 @@
 
 import contextlib
 import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
+from stages.errors import UserError
 from stages.params import Params
-from stages.train.compute import Compute, accumulate, predict
-from stages.train.examples import Examples
+from stages.train import processes
+from stages.train.compute import Compute, accumulate, class_logits
+from stages.train.examples import MIRRORED, Examples
 from stages.train.gates import require_finite
+from stages.train.layers import recompute_all
 from stages.train.model import adapter_parameters, head_parameters
-from stages.train.packing import Step, plan, share
+from stages.train.packing import Step, pack, plan, share
+from stages.train.sharding import sharded
 
+IDLE = [0]  # the tokens of a pass that counts nothing
 TRAINER_STATE = "trainer_state.json"  # what transformers writes last into a checkpoint
 
 
@@ -45,6 +52,9 @@ class PackedTrainer(Trainer):
         )
         self.steps_per_epoch = len(self.steps) // budget.epochs
         self.seconds = 0.0
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        processes.alike(self.trained)
+        model._is_accelerate_prepared = True  # keeps Accelerate from wrapping it: see processes
         super().__init__(
             model=model,
             args=_arguments(params, folder, len(self.steps), self.steps_per_epoch, compute.device),
@@ -52,6 +62,8 @@ class PackedTrainer(Trainer):
             optimizers=(_optimizer(model, params), None),
             callbacks=[_Clock(self)],
         )
+        if compute.dtype == torch.float16:  # whose gradients would vanish unless scaled up
+            self.accelerator.scaler = torch.amp.GradScaler(compute.device.type)
 
     def get_train_dataloader(self) -> DataLoader:
         """Every process reads the whole plan and takes its share of each step."""
@@ -69,21 +81,42 @@ class PackedTrainer(Trainer):
             (self.examples.encode(i, swapped).ids, self.examples.label(i, swapped))
             for i, swapped in zip(step.examples, step.swapped, strict=True)
         ]
-        world = self.args.world_size
-        mine = share([len(ids) for ids, _ in encoded], self.args.process_index, world)
-        ids, labels = zip(*(encoded[i] for i in mine), strict=True)
-        # Processes' gradients are averaged, so each divides by its even share of the global batch.
-        loss = accumulate(
-            model, ids, labels, self.compute, self._backward, batch_size=len(encoded) / world
-        )
+        mine = share([len(ids) for ids, _ in encoded], processes.rank(), processes.count())
+        ids, labels = [encoded[i][0] for i in mine], [encoded[i][1] for i in mine]
+        idle = _idle(self.model, ids, self.compute)
+        loss = self._accumulate_in_memory(model, ids, labels, batch_size=len(encoded))
+        for _ in range(idle):
+            self._accumulate(model, [IDLE], [0], batch_size=math.inf)
+        processes.add_up(loss, self.trained)
+        if self.accelerator.scaler:
+            self.accelerator.scaler.unscale_(self.optimizer.optimizer)
         require_finite("training_loss", loss.item(), self.state.global_step + 1)
         self.seconds += time.perf_counter() - start
         return loss
 
-    def _backward(self, loss: Tensor, last: bool) -> None:
-        sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model_wrapped)
-        with sync:
-            self.accelerator.backward(loss)
+    def _accumulate_in_memory(
+        self, model: nn.Module, ids: list[list[int]], labels: list[int], batch_size: int
+    ) -> Tensor:
+        """As `_accumulate`; where memory runs out, again with every layer recomputed."""
+        while True:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._accumulate(model, ids, labels, batch_size)
+            step = self.state.global_step + 1
+            if sharded(self.model) or not recompute_all(self.model):
+                raise UserError(
+                    f"out of memory at step {step} with every layer recomputed: lower the scale's "
+                    f"token_budget, here {self.compute.token_budget}, or take a GPU with more "
+                    "memory; the same command goes on from the last checkpoint"
+                )
+            print(f"out of memory at step {step}: from here on every layer is recomputed")
+            model.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+
+    def _accumulate(
+        self, model: nn.Module, ids: list[list[int]], labels: list[int], batch_size: float
+    ) -> Tensor:
+        backward = self.accelerator.backward
+        return accumulate(model, ids, labels, self.compute, backward, batch_size)
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Validation loss, answers in the file's order, in nats an example.
@@ -116,9 +149,40 @@ class _Clock(TrainerCallback):
         self.trainer.seconds = logged[-1] if logged else 0.0
 
 
+def predict_together(
+    model: PeftModel, examples: Examples, compute: Compute, swapped: bool
+) -> np.ndarray:
+    """Logits of every example with its answers shown in one order: (examples, 3), float32.
+
+    The processes share the examples, and each gets all logits. Columns are always the file's own
+    A, B and tie, also when they were shown exchanged.
+    """
+    model.eval()
+    ids = [examples.encode(i, swapped).ids for i in range(len(examples))]
+    mine = share([len(tokens) for tokens in ids], processes.rank(), processes.count())
+    part = [ids[i] for i in mine]
+    progress = ("predict B/A" if swapped else "predict A/B") if processes.rank() == 0 else None
+    idle = _idle(model, part, compute)
+    found = class_logits(model, part, compute, progress)
+    for _ in range(idle):
+        class_logits(model, [IDLE], compute)
+    logits = torch.empty(len(ids), 3)
+    for index, values in processes.gather((mine, found)):
+        logits[index] = values
+    return (logits[:, list(MIRRORED)] if swapped else logits).numpy()
+
+
+def _idle(model: PeftModel, ids: Sequence[Sequence[int]], compute: Compute) -> int:
+    """How many passes to make beside one's own rows: a base in shards asks all for as many."""
+    if not sharded(model):
+        return 0
+    rows = len(pack(ids, compute.token_budget))
+    return max(processes.gather(rows)) - rows
+
+
 def log_loss(model: PeftModel, examples: Examples, compute: Compute) -> float:
     """Mean three-class log loss over examples in the file's order."""
-    logits = torch.from_numpy(predict(model, examples, compute, swapped=False))
+    logits = torch.from_numpy(predict_together(model, examples, compute, swapped=False))
     return nn.functional.cross_entropy(logits, torch.tensor(examples.labels)).item()
 
 

@@ -23,7 +23,17 @@ TOLERANCE = 1e-3  # of log loss, where libraries, device or processor are others
 # Times the tolerance, for metrics not in nats: one row that tips over moves a share of rows a lot.
 SHARES = 20
 # On what and where a run took place, which need not agree; a gate's value is a measured text.
-CIRCUMSTANCES = {"versions", "device", "dtype", "attention", "fingerprint", "value"}
+CIRCUMSTANCES = {
+    "versions",
+    "device",
+    "processes",
+    "dtype",
+    "attention",
+    "compiled",
+    "memory",
+    "fingerprint",
+    "value",
+}
 PLACES = {"base_model_name_or_path"}
 SETS = {"target_modules"}  # which PEFT writes in the order of Python's hashes, another every time
 
@@ -77,10 +87,11 @@ def tolerance_for(recorded: Path, again: Path) -> float:
 
 
 def circumstances(run: Path) -> list[dict[str, str]]:
-    """Library versions, device, dtype and attention of each fold's training, where recorded."""
+    """Library versions, device, dtype, … of each fold's training, where recorded."""
     path = run / PROVENANCE
     folds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [f["versions"] | {k: f[k] for k in ("device", "dtype", "attention")} for f in folds]
+    names = ("device", "processes", "dtype", "attention")
+    return [fold["versions"] | {name: fold[name] for name in names} for fold in folds]
 
 
 def edited(run: Path) -> list[str]:
