@@ -1,0 +1,69 @@
+"""A base of random weights, quantised on the device, of which the whole is never there in bf16."""
+
+import copy
+
+import torch
+from bitsandbytes.nn import Linear4bit, Params4bit
+from torch import nn
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.integrations import replace_with_bnb_linear
+
+from stages.params import Train
+from stages.train.model import compute_dtype, configure, model_class, quantization
+
+
+def random_base(config: PreTrainedConfig, train: Train, device: torch.device) -> PreTrainedModel:
+    """What `from_pretrained` gives for a checkpoint of that configuration, at its random start.
+
+    Every call gives the same weights. Beside what the quantised model needs, one module at a time
+    is held unquantised.
+    """
+    dtype = compute_dtype(train.dtype, device)
+    config = configure(config, train, device)
+    attention = config._attn_implementation
+    with torch.device("meta"):
+        base = model_class(train).from_config(config, dtype=dtype, attn_implementation=attention)
+    how = quantization(train, dtype)
+    if how:
+        replace_with_bnb_linear(base, how.llm_int8_skip_modules, how)
+        base.is_loaded_in_4bit, base.config.quantization_config = True, how
+    torch.manual_seed(0)
+    for module in base.modules():
+        if isinstance(module, Linear4bit):
+            _fill_quantised(module, base, dtype, device)
+        else:
+            _fill(module, base, device)
+    return base
+
+
+def _fill(module: nn.Module, base: PreTrainedModel, device: torch.device) -> None:
+    """Give a module, without those inside it, the library's own random start."""
+    module.to_empty(device=device, recurse=False)
+    base._init_weights(module)
+
+
+def _fill_quantised(
+    module: Linear4bit, base: PreTrainedModel, dtype: torch.dtype, device: torch.device
+) -> None:
+    settings = vars(module.weight)
+    _fill(module.to(dtype), base, device)
+    weight = Params4bit(module.weight.data, requires_grad=False, **settings)
+    module.weight = weight.to(device)  # quantised as it moves
+
+
+def twin(base: PreTrainedModel) -> PreTrainedModel:
+    """A copy that shares the quantised weights and owns the rest."""
+    shared = [m.weight for m in base.modules() if isinstance(m, Linear4bit)]
+    states = [weight.quant_state for weight in shared]
+    copied = copy.deepcopy(base, {id(each): each for each in (*shared, *states)})
+    for module in copied.modules():
+        if isinstance(module, Linear4bit):  # on some CPUs it would repack the weight in place
+            module.support_avx512bf16_for_cpu = False
+    return copied
+
+
+def linear_parameters(config: PreTrainedConfig) -> int:
+    """Parameters of the decoder's linear layers, the N of its FLOPs: no embedding, no head."""
+    with torch.device("meta"):
+        decoder = AutoModel.from_config(config)
+    return sum(m.weight.numel() for m in decoder.modules() if isinstance(m, nn.Linear))
