@@ -188,7 +188,7 @@ def test_9_truncation_removes_answer_b(setting, monkeypatch):
 
 def test_10_the_loss_is_the_mean_of_row_means(setting, monkeypatch):
     def mean_of_rows(model_, ids, labels, compute, backward, batch_size=None):
-        labels = torch.tensor(labels)
+        labels = compute.objective.targets(labels)
         for row in gates_pack(ids, compute.token_budget):
             losses = compute.objective.loss(model.logits(model_, row), labels[row.index])
             backward(losses.mean())

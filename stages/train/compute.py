@@ -12,7 +12,7 @@ from stages.params import Params
 from stages.prompts import answer_ids
 from stages.train.model import compute_dtype, logits
 from stages.train.objective import Objective
-from stages.train.packing import pack
+from stages.train.packing import pack, send
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,13 @@ def accumulate(
     Returns:
         The mean loss, detached.
     """
-    labels = torch.tensor(labels, device=compute.device)
+    targets = compute.objective.targets(labels)
     total = torch.zeros((), device=compute.device)
     for row in pack(ids, compute.token_budget):
         row = row.to(compute.device)
-        losses = compute.objective.loss(logits(model, row), labels[row.index])
+        losses = compute.objective.loss(
+            logits(model, row), send(targets[row.index], compute.device)
+        )
         loss = losses.sum() / (batch_size or len(ids))
         backward(loss)
         total += loss.detach()
@@ -79,9 +81,12 @@ def class_logits(
     Args:
         progress: what a progress bar is to call it; no bar if None.
     """
-    out = torch.empty(len(ids), 3)
+    index, found = [], []  # the GPU is waited for once, at the end
     rows = pack(ids, compute.token_budget)
     for row in tqdm(rows, desc=progress, unit="row", disable=progress is None):
         row = row.to(compute.device)
-        out[row.index] = compute.objective.class_logits(logits(model, row)).cpu()
+        index += row.index
+        found.append(compute.objective.class_logits(logits(model, row)))
+    out = torch.empty(len(ids), 3)
+    out[index] = torch.cat(found).cpu()
     return out

@@ -39,7 +39,7 @@ def _last_tokens_of(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def recomputable(layer: nn.Module) -> None:
     """Let a layer keep only its input, and recompute the rest, where its `recomputed` is set."""
-    layer.recomputed = False
+    layer.recomputed = True  # until it is known what the memory allows
     layer.plain_forward = layer.inner_forward = layer.forward
 
     def forward(*args: object, **kwargs: object) -> Tensor:

@@ -71,14 +71,13 @@ class _Adapted(torch.autograd.Function):
         scaling: float,
     ) -> tuple[Tensor, Tensor]:
         low = _rows(x if dropped is None else dropped) @ a.to(x.dtype).T
-        out = F.linear(_rows(x), _dense(weight, state), bias)
-        out.addmm_(low, b.to(x.dtype).T, alpha=scaling)
+        out = product(_rows(x), _dense(weight, state), bias, low, b.to(x.dtype), scaling)
         return out.view(*x.shape[:-1], -1), low
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         x, dropped, weight, ctx.state, _, a, b, ctx.scaling = inputs
-        ctx.separate = dropped is not None
+        ctx.separate, ctx.adapter = dropped is not None, a.dtype
         ctx.save_for_backward(dropped if ctx.separate else x, output[1], weight, a, b)
         ctx.mark_non_differentiable(output[1])
 
@@ -89,15 +88,45 @@ class _Adapted(torch.autograd.Function):
         grad_low = (gradient @ b.to(x.dtype)) * ctx.scaling
         grad_a = grad_low.T @ _rows(x)
         grad_b = (gradient.T @ low) * ctx.scaling
+        a = a.to(x.dtype)
         grad_x = grad_dropped = None
-        if ctx.needs_input_grad[0]:
-            grad_x = gradient @ _dense(weight, ctx.state)
         if ctx.separate:
-            grad_dropped = (grad_low @ a.to(x.dtype)).view(x.shape)
-        elif grad_x is not None:
-            grad_x.addmm_(grad_low, a.to(x.dtype))
-        grad_x = None if grad_x is None else grad_x.view(x.shape)
-        return grad_x, grad_dropped, None, None, None, grad_a.to(a.dtype), grad_b.to(b.dtype), None
+            grad_dropped = (grad_low @ a).view(x.shape)
+        if ctx.needs_input_grad[0]:
+            dense = _dense(weight, ctx.state)
+            if ctx.separate:
+                grad_x = gradient @ dense
+            else:
+                grad_x = product(gradient, dense.T, None, grad_low, a.T, 1.0)
+            grad_x = grad_x.view(x.shape)
+        return (
+            grad_x,
+            grad_dropped,
+            None,
+            None,
+            None,
+            grad_a.to(ctx.adapter),
+            grad_b.to(ctx.adapter),
+            None,
+        )
+
+
+@torch.library.custom_op("backbones::product", mutates_args=())
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, low: Tensor, b: Tensor, scaling: float
+) -> Tensor:
+    """x Wᵀ + bias + scaling low bᵀ.
+
+    The second product is added in place; the compiler, which cannot see into this, would copy.
+    """
+    return F.linear(x, weight, bias).addmm_(low, b.T, alpha=scaling)
+
+
+@product.register_fake
+def _(
+    x: Tensor, weight: Tensor, bias: Tensor | None, low: Tensor, b: Tensor, scaling: float
+) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
 
 
 def _rows(x: Tensor) -> Tensor:

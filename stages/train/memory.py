@@ -82,24 +82,23 @@ def choose(peak: Peak, layers: int, row_tokens: int, max_tokens: int, limit: int
             where it runs out of memory.
         limit: bytes.
     """
-    most = layers - 1  # the last layer is used at once: recomputing it saves nothing
-    while (base := peak(most, row_tokens)) is None or base > limit:
+    most = layers - 1  # the last layer keeps next to nothing
+    while (least := peak(most, row_tokens)) is None or least > limit:
         if row_tokens == max_tokens:
-            needed = "more than there is" if base is None else f"{_gib(base)} GiB"
+            needed = "more than there is" if least is None else f"{_gib(least)} GiB"
             raise UserError(
                 f"one example of {max_tokens} tokens needs {needed} with every layer recomputed, "
                 f"of {_gib(limit)} GiB to plan with: lower the scale's max_tokens, take a smaller "
                 "backbone, or a GPU with more memory"
             )
         row_tokens = max(row_tokens // 2, max_tokens)
-    if most < 2:
-        return Plan(row_tokens, most, layers, base, limit)
-    more = peak(most - 2, row_tokens)
-    if more is None:
-        return Plan(row_tokens, most, layers, base, limit)
-    layer = max((more - base) / 2, 1)
-    kept = min(most, int((limit - base) / layer))
-    return Plan(row_tokens, most - kept, layers, base + int(kept * layer), limit)
+    # What a layer keeps shows between one kept and three: one is always there, if only recomputed.
+    one, three = (peak(max(most - kept, 0), row_tokens) for kept in (1, 3))
+    if one is None or one > limit or three is None:
+        return Plan(row_tokens, most, layers, least, limit)
+    layer = max((three - one) / 2, 1)
+    kept = min(most, 1 + int((limit - one) / layer))
+    return Plan(row_tokens, most - kept, layers, one + int((kept - 1) * layer), limit)
 
 
 def _limit(device: torch.device) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,11 +18,18 @@ class Objective:
 
     answers: Sequence[int] | None = None
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def targets(self, labels: Sequence[int]) -> Tensor:
+        """The class or vocabulary id that each label stands for: (examples,), on the CPU."""
+        return torch.tensor(
+            [label if self.answers is None else self.answers[label] for label in labels]
+        )
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of each example, in nats: (examples,)."""
-        targets = labels if self.answers is None else labels.new_tensor(self.answers)[labels]
         return F.cross_entropy(logits, targets, reduction="none")
 
     def class_logits(self, logits: Tensor) -> Tensor:
         """The logits of A, B and tie: (examples, 3)."""
-        return logits if self.answers is None else logits[:, list(self.answers)]
+        if self.answers is None:
+            return logits
+        return torch.stack([logits[:, answer] for answer in self.answers], dim=1)

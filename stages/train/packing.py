@@ -28,7 +28,14 @@ class Row:
     def to(self, device: torch.device) -> "Row":
         """The same row with its tensors on a device."""
         tensors = (self.input_ids, self.position_ids, self.bounds)
-        return Row(*(t.to(device, non_blocking=True) for t in tensors), self.lengths, self.index)
+        return Row(*(send(tensor, device) for tensor in tensors), self.lengths, self.index)
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on a device; a GPU is not waited for, which only pinned memory allows."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def pack(examples: Sequence[Sequence[int]], budget: int) -> list[Row]:

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from stages.errors import UserError
 from stages.params import Params
@@ -52,6 +52,7 @@ class PackedTrainer(Trainer):
         )
         self.steps_per_epoch = len(self.steps) // budget.epochs
         self.seconds = 0.0
+        self.last_loss = torch.zeros(()), 0
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.alike(self.trained)
         model._is_accelerate_prepared = True  # keeps Accelerate from wrapping it: see processes
@@ -60,7 +61,7 @@ class PackedTrainer(Trainer):
             args=_arguments(params, folder, len(self.steps), self.steps_per_epoch, compute.device),
             eval_dataset=validation,
             optimizers=(_optimizer(model, params), None),
-            callbacks=[_Clock(self)],
+            callbacks=[_Steps(self)],
         )
         if compute.dtype == torch.float16:  # whose gradients would vanish unless scaled up
             self.accelerator.scaler = torch.amp.GradScaler(compute.device.type)
@@ -81,6 +82,7 @@ class PackedTrainer(Trainer):
             (self.examples.encode(i, swapped).ids, self.examples.label(i, swapped))
             for i, swapped in zip(step.examples, step.swapped, strict=True)
         ]
+        self.require_finite_loss()
         mine = share([len(ids) for ids, _ in encoded], processes.rank(), processes.count())
         ids, labels = [encoded[i][0] for i in mine], [encoded[i][1] for i in mine]
         idle = _idle(self.model, ids, self.compute)
@@ -90,9 +92,14 @@ class PackedTrainer(Trainer):
         processes.add_up(loss, self.trained)
         if self.accelerator.scaler:
             self.accelerator.scaler.unscale_(self.optimizer.optimizer)
-        require_finite("training_loss", loss.item(), self.state.global_step + 1)
+        self.last_loss = loss, self.state.global_step + 1
         self.seconds += time.perf_counter() - start
         return loss
+
+    def require_finite_loss(self) -> None:
+        """Stop if the last step's loss is no number; asked late, to keep no GPU waiting."""
+        loss, step = self.last_loss
+        require_finite("training_loss", loss.item(), step)
 
     def _accumulate_in_memory(
         self, model: nn.Module, ids: list[list[int]], labels: list[int], batch_size: int
@@ -138,8 +145,8 @@ class PackedTrainer(Trainer):
         return 0
 
 
-class _Clock(TrainerCallback):
-    """Lets a resumed run go on counting its seconds."""
+class _Steps(TrainerCallback):
+    """Lets a resumed run go on counting its seconds, and no broken one be saved."""
 
     def __init__(self, trainer: PackedTrainer) -> None:
         self.trainer = trainer
@@ -147,6 +154,12 @@ class _Clock(TrainerCallback):
     def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
         logged = [entry["train_seconds"] for entry in state.log_history if "train_seconds" in entry]
         self.trainer.seconds = logged[-1] if logged else 0.0
+
+    def on_step_end(
+        self, args: object, state: TrainerState, control: TrainerControl, **__: object
+    ) -> None:
+        if control.should_save or control.should_training_stop:
+            self.trainer.require_finite_loss()
 
 
 def predict_together(
