@@ -31,12 +31,14 @@ def profiled(work: Callable[[], None], device: torch.device, top: int = 15) -> d
     """Shares of the kernels' time by group, the longest kernels, and the share of time they fill.
 
     Returns:
-        `seconds` of wall time, `busy` (kernels' time over it), `groups` and `top`.
+        `seconds` of wall time, `busy` (kernels' time over it), `host` (the time until the host had
+        asked for all of it, over it: 1 where the GPU waits for the host), `groups` and `top`.
     """
     cuda = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as session:
         start = time.perf_counter()
         work()
+        host = time.perf_counter() - start
         if cuda:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
@@ -55,6 +57,7 @@ def profiled(work: Callable[[], None], device: torch.device, top: int = 15) -> d
     return {
         "seconds": seconds,
         "busy": total / 1e6 / seconds,
+        "host": host / seconds,
         "groups": groups,
         "top": [
             {"kernel": k, "group": group(k), "share": spent[k][0] / total, "calls": spent[k][1]}

@@ -54,7 +54,8 @@ def profiles(result: Mapping) -> str:
         for phase in ("training", "inference"):
             found = path.get(phase, {}).get("profile")
             if found:
-                lines += [f"\n{name}, {phase}: kernels fill {found['busy']:.0%} of the time"]
+                busy, host = (f"{found[key]:.0%}" for key in ("busy", "host"))
+                lines += [f"\n{name}, {phase}: kernels fill {busy} of the time, the host {host}"]
                 lines += [f"  {share:6.1%}  {group}" for group, share in found["groups"].items()]
                 lines += [
                     f"    {each['share']:6.1%}  {each['calls']:>6}  {each['kernel'][:80]}"
