@@ -99,6 +99,7 @@ class Train(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     attention: Literal["auto", "eager", "sdpa", "flex_attention"]
     compile: Literal["auto"] | bool  # the layers, by torch.compile
+    cuda_graphs: Literal["auto"] | bool  # passes recorded once for each length of row
     gradient_checkpointing: Literal["auto"] | Layers
     log_steps: Positive
     save_steps: Positive

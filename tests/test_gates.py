@@ -84,12 +84,12 @@ def pool_where(setting, position):
     base = setting.base
     whole_last_layer(base)
 
-    def forward(input_ids, position_ids, lengths, bounds, **_):
+    def forward(input_ids, position_ids, lengths, longest, bounds, **_):
         hidden = base.base_model(
             input_ids=input_ids,
             position_ids=position_ids,
             use_cache=False,
-            segments=segments(lengths, bounds, base.config),
+            segments=segments(lengths, longest, bounds, base.config),
         ).last_hidden_state[0]
         ends = itertools.pairwise(bounds)
         read = [start + position(input_ids[0, start:end]) for start, end in ends]
@@ -108,7 +108,7 @@ def test_2_a_padded_position_is_pooled(setting):
     base, pad = setting.base, 1
     whole_last_layer(base)
 
-    def forward(input_ids, position_ids, lengths, bounds, **_):
+    def forward(input_ids, position_ids, lengths, longest, bounds, **_):
         parts = input_ids[0].split(lengths)
         padded = nn.utils.rnn.pad_sequence([*parts, torch.full((200,), pad)], True, pad)[:-1]
         rows = [base.base_model(input_ids=row[None], use_cache=False) for row in padded]
@@ -230,4 +230,6 @@ def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
 def test_every_gate_has_its_causes(setting):
     passed = gates.check_before(setting.model, setting.examples, setting.truth, setting.compute)
     passed.append(gates.adapter_moved(setting.model))
-    assert {gate.name for gate in passed} | {"training_loss", "compiled"} == set(gates.CAUSES)
+    assert {gate.name for gate in passed} | {"training_loss", "compiled", "recorded"} == set(
+        gates.CAUSES
+    )

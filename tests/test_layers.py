@@ -8,7 +8,7 @@ from torch import nn
 
 from stages.errors import UserError
 from stages.params import Quantization
-from stages.train import attention, fold, gates, layers
+from stages.train import attention, fast, gates, layers
 from stages.train.attention import FLEX, PACKED, VARLEN
 from stages.train.compute import Compute, class_logits
 from stages.train.gates import probing
@@ -131,7 +131,7 @@ def test_a_compiler_that_computes_something_else_meets_a_gate(tiny, battles, par
 
     monkeypatch.setattr(gates, "compile_layers", broken)
     with pytest.raises(gates.GateFailed, match=r"(?s)compiled: found .*train\.compile to false"):
-        fold.compile_if_wanted(setting.model, setting.examples, setting.compute, True)
+        fast.compile_if_wanted(setting.model, setting.examples, setting.compute, True)
 
 
 def test_without_a_working_compiler_layers_stay_plain_and_the_log_says_so(
@@ -146,13 +146,13 @@ def test_without_a_working_compiler_layers_stay_plain_and_the_log_says_so(
 
     torch._dynamo.reset()
     monkeypatch.setattr(gates, "compile_layers", lambda model: compile_layers(model, fails))
-    assert fold.compile_if_wanted(model, examples, compute, "auto") == [], "not tried on the CPU"
+    assert fast.compile_if_wanted(model, examples, compute, "auto") == [], "not tried on the CPU"
     assert capsys.readouterr().out == ""
     with pytest.raises(UserError, match=r"train\.compile is true, but .*no C compiler"):
-        fold.compile_if_wanted(model, examples, compute, True)
+        fast.compile_if_wanted(model, examples, compute, True)
     # A GPU to the function that decides; the model stays where it is.
     monkeypatch.setattr(gates, "check_compiled", lambda model, few, _: check(model, few, compute))
-    assert fold.compile_if_wanted(model, examples, replace(compute, device=CUDA), "auto") == []
+    assert fast.compile_if_wanted(model, examples, replace(compute, device=CUDA), "auto") == []
     assert "layers are not compiled, which is slower: " in capsys.readouterr().out
     assert setting.failed() == set(), "the model is whole"
 

@@ -19,6 +19,8 @@ def with_peft(model):
     for layer in model.modules():
         if type(layer).__name__.startswith("Fused"):
             layer.__class__ = type(layer).__base__
+            # Some CPUs would have the weight repacked, for which these layers are too narrow.
+            layer.base_layer.support_avx512bf16_for_cpu = False
     return model
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stages.params import Quantization
 from stages.train.gates import probing
 from stages.train.model import build, logits
-from stages.train.packing import pack, plan, share
+from stages.train.packing import Grid, pack, plan, share
 
 CPU = torch.device("cpu")
 
@@ -27,6 +27,27 @@ def test_every_example_stands_once_and_whole_in_a_row_within_the_budget(lengths,
             start = end
         assert start == row.input_ids.shape[1]
     assert seen == dict(enumerate(examples))
+
+
+@given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 8))
+def test_rows_of_a_grid_have_few_shapes_and_the_same_examples(lengths, most):
+    examples = [[i + 1] * n for i, n in enumerate(lengths)]
+    seen = {}
+    for row in pack(examples, 128, Grid(step=32, most=most, longest=60)):
+        assert row.input_ids.shape[1] % 32 == 0 and sum(row.lengths) == row.input_ids.shape[1]
+        assert len(row.index) <= most and row.bounds.shape == (most + 2,)
+        bounds = row.bounds.tolist()
+        assert bounds == sorted(bounds) and bounds[-1] == row.input_ids.shape[1]
+        for place, i in enumerate(row.index):
+            seen[i] = row.input_ids[0, bounds[place] : bounds[place + 1]].tolist()
+    assert seen == dict(enumerate(examples))
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=64))
+def test_rows_are_few_and_about_as_long(lengths):
+    sizes = [row.input_ids.shape[1] for row in pack([[1] * n for n in lengths], 1024)]
+    assert len(sizes) <= 2 * sum(lengths) // 1024 + 1
+    assert max(sizes) - min(sizes) <= max(lengths)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3", "qwen2"])

@@ -166,6 +166,8 @@ config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
 model = {auto}.from_pretrained(
     adapter, dtype=torch.float32, quantization_config=config, device_map="cpu"{extra})
 model.eval()
+for module in model.modules():  # some CPUs would have weights repacked, and these are too narrow
+    module.support_avx512bf16_for_cpu = False
 AutoTokenizer.from_pretrained(adapter)
 with torch.no_grad():
     out = model(input_ids=torch.tensor([ids])).logits

@@ -7,7 +7,9 @@ training, 2N in inference, N the parameters of the decoder's linear layers), the
 matrix-product peak measured in the same run, peak memory and ratios. Both paths get the same
 weights and the same examples of arena-like lengths, take turns, and must agree on the loss and the
 gradients of a batch, or the exit status is 1. On the CPU only `--size tiny` runs: it tests the
-bench.
+bench. Several GPUs, of which each takes its share of every batch:
+
+    torchrun --standalone --nproc-per-node 2 bench/throughput.py --only project ...
 """
 
 import argparse
@@ -28,6 +30,7 @@ from bench.throughput.random_weights import linear_parameters
 from bench.throughput.stock import padded_share
 from stages.errors import UserError, stage
 from stages.params import Params, explain, load
+from stages.train import processes
 from stages.train.compute import compute_for
 from stages.train.fingerprint import versions
 from stages.train.fold import device_name
@@ -41,6 +44,7 @@ FLOPS = {"training": 4, "inference": 2}  # a parameter and token: a frozen one n
 def main() -> None:
     """Measure, print, write, and fail if the paths disagree."""
     args = _parser().parse_args()
+    processes.connect()
     transformers.logging.set_verbosity_error()
     bench = prepare(args)
     result = describe(bench, args)
@@ -57,10 +61,11 @@ def main() -> None:
         result["agreement"] = agreement.compare(
             outcomes["project"], outcomes["stock"], exact, bench.dtype
         )
-    print(tables.table(result) + tables.profiles(result))
-    if args.out:
+    say(f"all measured\n\n{tables.table(result)}{tables.profiles(result)}")
+    if args.out and processes.rank() == 0:
         args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     require_agreement(result.get("agreement"))
+    processes.disconnect()
 
 
 def prepare(args: argparse.Namespace) -> Bench:
@@ -78,6 +83,8 @@ def prepare(args: argparse.Namespace) -> Bench:
         )
     if params.train.quantization.type == "none" and args.only != "project":
         raise UserError("the stock recipe has a quantised base: add --only project")
+    if processes.count() > 1 and args.only != "project":
+        raise UserError("only the project's path runs in several processes: add --only project")
     if args.memory:
         device.limit_memory(args.memory, compute.device)
     config = published.configuration(args.backbone, args.size)
@@ -127,6 +134,7 @@ def describe(bench: Bench, args: argparse.Namespace) -> dict:
         "checkpoint": published.name(args.backbone, args.size),
         "date": datetime.date.today().isoformat(),
         "device": device_name(bench.device),
+        "processes": processes.count(),
         "memory_limit_gib": args.memory,
         "versions": versions(),
         "dtype": str(bench.dtype).removeprefix("torch."),
@@ -201,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-tokens", type=int, help="of an example; the scale's if not given")
     add("--memory", type=float, metavar="GIB", help="limit the process to that much of the GPU")
     add("--only", choices=list(PATHS), help="measure one path, with all memory to itself")
-    add("--rounds", type=int, default=3, help="counted ones; one more warms up")
+    add("--rounds", type=int, default=3, help="counted ones; more come first to warm up")
     add("--steps", type=int, default=4, help="optimiser steps of a round")
     add("--profile", action="store_true", help="say where the time goes")
     add("--out", type=Path, metavar="FILE", help="write the measurements as JSON")

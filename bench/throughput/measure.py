@@ -19,9 +19,11 @@ from bench.throughput.random_weights import random_base, twin
 from bench.throughput.stock import Stock
 from stages.errors import UserError
 from stages.params import Params
+from stages.train import processes
 
 PATHS = {"stock": Stock, "project": Project}
 PHASES = ("training", "inference")
+SETTLING = 2  # rounds that do not count: a row's shape is computed, then recorded, then replayed
 START = time.perf_counter()
 
 
@@ -87,13 +89,13 @@ def measure(names: Sequence[str], bench: Bench) -> tuple[dict[str, dict], dict[s
             for name, found in time_in_turns(runs, phase, bench).items():
                 measured[name][phase] = found
         return measured, outcomes
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError as error:
         if len(names) > 1:
             raise UserError(
                 "the GPU's memory does not hold both paths at once: add --only stock, then --only "
                 "project, or --memory GIB, which measures one after the other"
             ) from None
-        say(f"{names[0]}: out of memory")
+        say(f"{names[0]}: {error}")
         return {names[0]: {"error": "out of memory"}}, {}
     finally:
         runs = None
@@ -129,19 +131,21 @@ def load_paths(names: Sequence[str], bench: Bench) -> dict[str, Run]:
 
 def facts(path: Stock | Project) -> dict:
     """How a path computes."""
-    return {"attention": path.attention, "memory_plan": path.memory, "compiled": path.compiled}
+    return {"attention": path.attention, "memory_plan": path.memory, "gates": path.gates}
 
 
 def time_in_turns(runs: Mapping[str, Run], phase: str, bench: Bench) -> dict[str, dict]:
-    """Tokens per second of each round, the first left out, peak memory and a profile if wanted."""
+    """Tokens per second of each round, settling left out, peak memory and a profile if wanted."""
     found = {name: {"rounds": [], "peak_gib": None} for name in runs}
-    for number in range(bench.rounds + 1):
+    for number in range(-SETTLING, bench.rounds):
         for name, run in runs.items():
             tokens_per_second, gib = timed(getattr(run, phase), bench)
-            say(f"{phase}, round {number}, {name}: {tokens_per_second:,.0f} tokens/s")
-            if number:
+            say(f"{phase}, round {number + 1}, {name}: {tokens_per_second:,.0f} tokens/s")
+            if gib:  # recorded passes need theirs when they are recorded, before the first round
+                gib = max(gib - _others(runs, name), found[name]["peak_gib"] or 0)
+            found[name]["peak_gib"] = gib
+            if number >= 0:
                 found[name]["rounds"].append(tokens_per_second)
-                found[name]["peak_gib"] = gib and gib - _others(runs, name)
     for name, run in runs.items():
         found[name]["tokens_per_second"] = statistics.median(found[name]["rounds"])
         if bench.profile:
@@ -155,9 +159,9 @@ def timed(work: Callable[[Sequence[Batch]], None], bench: Bench) -> tuple[float,
     cuda = bench.device.type == "cuda"
     if cuda:
         torch.cuda.empty_cache()  # what the other path had cached is this one's to use
+        torch.cuda.reset_peak_memory_stats()
     work(bench.batches[:1])
     if cuda:
-        torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
     start = time.perf_counter()
     work(bench.batches)
@@ -176,5 +180,6 @@ def _others(runs: Mapping[str, Run], name: str) -> float:
 
 
 def say(text: str) -> None:
-    """Tell how far the bench is."""
-    print(f"[{time.perf_counter() - START:5.0f} s] {text}", flush=True)
+    """Tell how far the bench is; of several processes the first does."""
+    if processes.rank() == 0:
+        print(f"[{time.perf_counter() - START:5.0f} s] {text}", flush=True)

@@ -1,42 +1,48 @@
 """This project's path, by the functions that the stage `train` calls, in its order."""
 
-from dataclasses import replace
-
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from bench.throughput.lengths import Batch
 from stages.params import Params
 from stages.prompts import Encoded
-from stages.train import memory
+from stages.train import processes
 from stages.train.compute import accumulate, class_logits, compute_for
 from stages.train.examples import Examples
-from stages.train.fold import compile_if_wanted
+from stages.train.fast import make_fast, repeatable
 from stages.train.model import adapt
+from stages.train.packing import share
 
 
 class Project:
     """Packed rows through the compiled, adapted model, as train_fold sets it up."""
 
     def __init__(self, base: PreTrainedModel, params: Params, batch: Batch) -> None:
-        train, compute = params.train, compute_for(params, None)
-        self.model = adapt(base, train)
+        self.model = adapt(base, params.train)
         few = Examples(range(3), batch.ids[:3], batch.labels[:3], Verbatim())
-        self.compiled = bool(compile_if_wanted(self.model, few, compute, train.compile))
-        longest = params.budget.max_tokens
-        plan = memory.fit(self.model, compute, train.gradient_checkpointing, longest)
-        self.compute = replace(compute, token_budget=plan.row_tokens)
+        repeatable()
+        self.compute, plan, passed = make_fast(self.model, few, compute_for(params, None), params)
+        repeatable(False)
+        self.gates = [gate.name for gate in passed]
         self.attention, self.memory = base.config._attn_implementation, str(plan)
 
     def accumulate(self, batch: Batch) -> Tensor:
         """Add the gradient of the batch's mean loss; returns that loss, detached."""
-        return accumulate(
-            self.model, batch.ids, batch.labels, self.compute, lambda loss: loss.backward()
-        )
+        mine = _share(batch.ids)
+        ids, labels = [batch.ids[i] for i in mine], [batch.labels[i] for i in mine]
+        repeatable()  # as in training; the stock recipe's sums are not
+        loss = accumulate(self.model, ids, labels, self.compute, Tensor.backward, len(batch.ids))
+        repeatable(False)
+        processes.add_up(loss, [p for p in self.model.parameters() if p.requires_grad])
+        return loss
 
     def logits(self, ids: list[list[int]]) -> Tensor:
-        """(examples, 3), float32, in the order given."""
-        return class_logits(self.model, ids, self.compute)
+        """(examples, 3), float32, in the order given; of this process's share."""
+        return class_logits(self.model, [ids[i] for i in _share(ids)], self.compute)
+
+
+def _share(ids: list[list[int]]) -> list[int]:
+    return share([len(tokens) for tokens in ids], processes.rank(), processes.count())
 
 
 class Verbatim:

@@ -45,7 +45,7 @@ class Stock:
                 target_modules=lora.targets,
             ),
         )
-        self.compiled = False
+        self.gates: list[str] = []
         self.padded = PADDED
         self.memory = "every layer recomputed"
 

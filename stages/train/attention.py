@@ -44,8 +44,9 @@ class Segments:
 
     Attributes:
         lengths: tokens of each example.
-        bounds: (examples + 1,) int32, their cumulative sum from 0, on the row's device.
-        longest: tokens of the longest example.
+        bounds: (examples + 1,) int32, their cumulative sum from 0, on the row's device; at the
+            end there may be examples of no tokens.
+        longest: tokens that no example has more of.
         masks: what each token sees, by sliding window (None: all before it), for `packed_flex`;
             and the options of its kernels.
     """
@@ -57,9 +58,10 @@ class Segments:
     options: Mapping[str, int] | None
 
 
-def segments(lengths: tuple[int, ...], bounds: Tensor, config: PreTrainedConfig) -> Segments:
+def segments(
+    lengths: tuple[int, ...], longest: int, bounds: Tensor, config: PreTrainedConfig
+) -> Segments:
     """The segments of a row, as the model's attention reads them."""
-    longest = max(lengths)
     masks, options = {}, None
     if config._attn_implementation == FLEX:
         window = getattr(config, "sliding_window", None)

@@ -10,9 +10,12 @@ from transformers import PreTrainedTokenizerBase
 
 from stages.params import Params
 from stages.prompts import answer_ids
+from stages.train.graphs import Recorder
 from stages.train.model import compute_dtype, logits
 from stages.train.objective import Objective
-from stages.train.packing import pack, send
+from stages.train.packing import Row, pack, send
+
+LONGER = 2  # a layer's intermediate results are less than half of what a few layers keep
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,24 @@ class Compute:
     Attributes:
         dtype: of the base and its products.
         token_budget: tokens of one packed row.
+        recorder: what runs the passes, if they are recorded.
     """
 
     objective: Objective
     device: torch.device
     dtype: torch.dtype
     token_budget: int
+    recorder: Recorder | None = None
+
+    def rows(self, ids: Sequence[Sequence[int]]) -> list[Row]:
+        """Examples packed into rows; longer ones where nothing is kept for a backward pass."""
+        budget = self.token_budget * (1 if torch.is_grad_enabled() else LONGER)
+        return pack(ids, budget, self.recorder and self.recorder.grid)
+
+    def run(self, work: Callable[..., Tensor], row: Row, *others: Tensor) -> Tensor:
+        """A pass over a row, on the device."""
+        on_device = (row.to(self.device), *(send(tensor, self.device) for tensor in others))
+        return self.recorder(work, *on_device) if self.recorder else work(*on_device)
 
 
 def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase) -> Compute:
@@ -59,16 +74,22 @@ def accumulate(
     Returns:
         The mean loss, detached.
     """
-    targets = compute.objective.targets(labels)
-    total = torch.zeros((), device=compute.device)
-    for row in pack(ids, compute.token_budget):
-        row = row.to(compute.device)
-        losses = compute.objective.loss(
-            logits(model, row), send(targets[row.index], compute.device)
-        )
-        loss = losses.sum() / (batch_size or len(ids))
+
+    def part(row: Row, targets: Tensor, weights: Tensor) -> Tensor:
+        loss = compute.objective.loss(logits(model, row), targets) @ weights
         backward(loss)
-        total += loss.detach()
+        return loss.detach()
+
+    if compute.recorder:
+        compute.recorder.hold_gradients()
+    all_targets = compute.objective.targets(labels)
+    total = torch.zeros((), device=compute.device)
+    for row in compute.rows(ids):
+        filled = len(row.bounds) - 1
+        targets, weights = torch.zeros(filled, dtype=torch.long), torch.zeros(filled)
+        targets[: len(row.index)] = all_targets[row.index]
+        weights[: len(row.index)] = 1 / (batch_size or len(ids))
+        total += compute.run(part, row, targets, weights)
     return total
 
 
@@ -81,12 +102,14 @@ def class_logits(
     Args:
         progress: what a progress bar is to call it; no bar if None.
     """
+
+    def of(row: Row) -> Tensor:
+        return compute.objective.class_logits(logits(model, row))
+
     index, found = [], []  # the GPU is waited for once, at the end
-    rows = pack(ids, compute.token_budget)
-    for row in tqdm(rows, desc=progress, unit="row", disable=progress is None):
-        row = row.to(compute.device)
+    for row in tqdm(compute.rows(ids), desc=progress, unit="row", disable=progress is None):
         index += row.index
-        found.append(compute.objective.class_logits(logits(model, row)))
+        found.append(compute.run(of, row)[: len(row.index)])
     out = torch.empty(len(ids), 3)
     out[index] = torch.cat(found).cpu()
     return out

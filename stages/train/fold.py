@@ -3,7 +3,7 @@
 import platform
 import resource
 import statistics
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,14 @@ import pandas as pd
 import torch
 import transformers
 from peft import PeftModel
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.exc import InductorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from stages.errors import UserError
 from stages.params import Params
 from stages.prompts import Template
-from stages.train import gates, memory, processes, sharding
+from stages.train import gates, processes, sharding
 from stages.train.compute import Compute, compute_for
 from stages.train.examples import Examples, tokenize
-from stages.train.layers import plain_layers
+from stages.train.fast import make_fast, repeatable
 from stages.train.model import build
 from stages.train.trainer import PackedTrainer, last_checkpoint, predict_together
 
@@ -57,6 +54,7 @@ def train_fold(
         GateFailed: the run cannot learn, or went wrong.
     """
     transformers.set_seed(params.train.seed)
+    repeatable()
     tokenizer = AutoTokenizer.from_pretrained(weights)
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
     examples, validation = tokenize(training, template), tokenize(held_out, template)
@@ -65,11 +63,9 @@ def train_fold(
     model = load(weights, params.train, compute.device)
     few, truth = a_few(examples), dict(zip(training.id, training.label, strict=True))
     passed = gates.check_before(model, few, truth, compute)
-    passed += compile_if_wanted(model, few, compute, params.train.compile)
+    compute, plan, passed_as_well = make_fast(model, few, compute, params)
+    passed += passed_as_well
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
-    wanted, longest = params.train.gradient_checkpointing, params.budget.max_tokens
-    plan = memory.fit(model, compute, wanted, longest)
-    compute = replace(compute, token_budget=plan.row_tokens)
     print(f"memory: {plan}")
 
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
@@ -85,37 +81,12 @@ def train_fold(
     curves = _curves(trainer, final_loss)
     summary = {
         **_facts(model, trainer, compute, examples, validation),
-        "compiled": "compiled" in (gate.name for gate in passed),
+        **{name: name in (gate.name for gate in passed) for name in ("compiled", "recorded")},
         "memory": str(plan),
         "first_loss": float(curves.training_loss.dropna().iloc[0]),
         "gates": [asdict(gate) for gate in passed],
     }
     return Trained(model, tokenizer, _predictions(validation, logits), curves, summary)
-
-
-def compile_if_wanted(
-    model: PeftModel, examples: Examples, compute: Compute, wanted: bool | str
-) -> list[gates.Gate]:
-    """Compile the model's layers; returns the gates that the compiled ones passed.
-
-    Args:
-        wanted: `auto` is on a GPU, and only if its compiler works.
-
-    Raises:
-        GateFailed: compiled, the model computes something else.
-        UserError: it is wanted and there is no working compiler.
-    """
-    if not wanted or (wanted == "auto" and compute.device.type == "cpu"):
-        return []
-    try:
-        return gates.check_compiled(model, examples, compute)
-    except (TorchDynamoException, InductorError) as error:
-        cause = " ".join(str(error).splitlines()[:2])
-        if wanted != "auto":
-            raise UserError(f"train.compile is true, but compiling fails: {cause}") from None
-        print(f"layers are not compiled, which is slower: {cause}")
-        plain_layers(model)
-        return []
 
 
 def a_few(examples: Examples) -> Examples:

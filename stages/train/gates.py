@@ -72,6 +72,7 @@ CAUSES = {
         "the learning rate is too high: lower lr and head_lr of the backbone",
     ],
     "compiled": ["a fault of PyTorch's compiler for this GPU: set train.compile to false"],
+    "recorded": ["a fault of CUDA graphs for this backbone: set train.cuda_graphs to false"],
     "adapter_moved": [
         "the learning rate is zero, or every update rounded to nothing",
         "the optimiser holds other parameters than the model's",
@@ -150,8 +151,31 @@ def check_compiled(model: PeftModel, examples: Examples, compute: Compute) -> li
         compile_layers(model)
         found = _logits(model, examples, compute), _training_gradient(model, examples, compute)
         difference = max(map(_relative, found, plain))
+    return require([_same_pass("compiled", difference, compute)])
+
+
+def check_recorded(
+    model: PeftModel, examples: Examples, compute: Compute, recorded: Compute
+) -> list[Gate]:
+    """Run the gate that recorded passes compute what plain ones do.
+
+    Raises:
+        GateFailed: they do not.
+    """
+    with probing(model):
+        plain = _logits(model, examples, compute), _training_gradient(model, examples, compute)
+        for _ in range(3):  # plain, recorded, replayed
+            found = (
+                _logits(model, examples, recorded),
+                _training_gradient(model, examples, recorded),
+            )
+        difference = max(map(_relative, found, plain))
+    return require([_same_pass("recorded", difference, compute)])
+
+
+def _same_pass(name: str, difference: float, compute: Compute) -> Gate:
     limit = 3 * SAME[compute.dtype]
-    return require([Gate("compiled", difference < limit, f"{difference:.2g}", f"below {limit:g}")])
+    return Gate(name, difference < limit, f"{difference:.2g}", f"below {limit:g}")
 
 
 def require(gates: list[Gate]) -> list[Gate]:

@@ -72,8 +72,8 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _visible(bounds: Tensor, tokens: int, window: int | None) -> Tensor:
-    """(examples, tokens): what the last token of each example sees."""
+    """(examples, tokens): what the last token of each example sees; itself, of one of no tokens."""
     place = torch.arange(tokens, device=bounds.device)
     last = bounds[1:, None] - 1
-    seen = (place >= bounds[:-1, None]) & (place <= last)
+    seen = (place >= bounds[:-1, None].minimum(last)) & (place <= last)
     return seen if window is None else seen & (last - place < window)

@@ -1,6 +1,7 @@
 """The backbone's layers: what each keeps for the backward pass, and whether it is compiled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -40,11 +41,13 @@ def _last_tokens_of(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def recomputable(layer: nn.Module) -> None:
     """Let a layer keep only its input, and recompute the rest, where its `recomputed` is set."""
     layer.recomputed = True  # until it is known what the memory allows
+    layer.random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in layer.modules())
     layer.plain_forward = layer.inner_forward = layer.forward
 
     def forward(*args: object, **kwargs: object) -> Tensor:
         if layer.recomputed and torch.is_grad_enabled():
-            return checkpoint(layer.inner_forward, *args, use_reentrant=False, **kwargs)
+            how = {"use_reentrant": False, "preserve_rng_state": layer.random}
+            return checkpoint(layer.inner_forward, *args, **how, **kwargs)
         return layer.inner_forward(*args, **kwargs)
 
     layer.forward = forward
@@ -61,6 +64,19 @@ def recompute_all(model: PeftModel) -> bool:
     more = not all(layer.recomputed for layer in decoder_layers(model))
     recompute(model, len(decoder_layers(model)))
     return more
+
+
+@contextmanager
+def all_recomputed(model: PeftModel) -> Iterator[None]:
+    """Let every layer recompute, for a while."""
+    layers = decoder_layers(model)
+    before = [layer.recomputed for layer in layers]
+    recompute_all(model)
+    try:
+        yield
+    finally:
+        for layer, recomputed in zip(layers, before, strict=True):
+            layer.recomputed = recomputed
 
 
 def compile_layers(model: PeftModel, backend: str = "inductor") -> None:

@@ -45,12 +45,15 @@ class Plan:
         return f"{text} tokens, {_gib(self.peak)} of {_gib(self.limit)} GiB expected"
 
 
-def fit(model: PeftModel, compute: Compute, wanted: int | str, max_tokens: int) -> Plan:
+def fit(
+    model: PeftModel, compute: Compute, wanted: int | str, max_tokens: int, recorded: bool = False
+) -> Plan:
     """Decide what a step keeps and set the model to it.
 
     Args:
         wanted: how many layers recompute; `auto` is as few as fit, and none on the CPU.
         max_tokens: of the longest example; no row can be shorter.
+        recorded: whether passes are to be recorded; see `choose`.
 
     Raises:
         UserError: not even one example fits with every layer recomputed.
@@ -69,23 +72,39 @@ def fit(model: PeftModel, compute: Compute, wanted: int | str, max_tokens: int) 
             compute.token_budget,
             max_tokens,
             limit,
+            max(processes.gather(torch.cuda.memory_allocated(compute.device)))
+            if recorded
+            else None,
         )
     recompute(model, plan.recomputed)
     return plan
 
 
-def choose(peak: Peak, layers: int, row_tokens: int, max_tokens: int, limit: int) -> Plan:
+def choose(
+    peak: Peak,
+    layers: int,
+    row_tokens: int,
+    max_tokens: int,
+    limit: int,
+    resting: int | None = None,
+) -> Plan:
     """The longest rows, and then the fewest recomputed layers, that stay below a limit.
 
     Args:
         peak: bytes that a step needs by number of recomputed layers and tokens of a row, or None
             where it runs out of memory.
         limit: bytes.
+        resting: bytes in use between steps, if passes are recorded: what their steps need is kept,
+            and passes with all layers recomputed need their own beside it.
     """
     most = layers - 1  # the last layer keeps next to nothing
-    while (least := peak(most, row_tokens)) is None or least > limit:
+
+    def spare(least: int) -> int:
+        return 0 if resting is None else least - resting
+
+    while (least := peak(most, row_tokens)) is None or least + spare(least) > limit:
         if row_tokens == max_tokens:
-            needed = "more than there is" if least is None else f"{_gib(least)} GiB"
+            needed = "more than there is" if least is None else f"{_gib(least + spare(least))} GiB"
             raise UserError(
                 f"one example of {max_tokens} tokens needs {needed} with every layer recomputed, "
                 f"of {_gib(limit)} GiB to plan with: lower the scale's max_tokens, take a smaller "
@@ -94,11 +113,20 @@ def choose(peak: Peak, layers: int, row_tokens: int, max_tokens: int, limit: int
         row_tokens = max(row_tokens // 2, max_tokens)
     # What a layer keeps shows between one kept and three: one is always there, if only recomputed.
     one, three = (peak(max(most - kept, 0), row_tokens) for kept in (1, 3))
-    if one is None or one > limit or three is None:
-        return Plan(row_tokens, most, layers, least, limit)
+    beside = spare(least)
+    room = limit - beside
+    if one is None or one > room or three is None:
+        return Plan(row_tokens, most, layers, least + beside, limit)
     layer = max((three - one) / 2, 1)
-    kept = min(most, 1 + int((limit - one) / layer))
-    return Plan(row_tokens, most - kept, layers, one + int((kept - 1) * layer), limit)
+    kept = min(most, 1 + int((room - one) / layer))
+    expected = one + int((kept - 1) * layer) + beside
+    return Plan(row_tokens, most - kept, layers, expected, limit)
+
+
+def full_row(tokens: int, max_tokens: int) -> list[list[int]]:
+    """Token ids of examples that fill a row of so many tokens, as long as examples may be."""
+    whole, rest = divmod(tokens, max_tokens)
+    return [[0] * n for n in [*[max_tokens] * whole, *([rest] if rest else [])]]
 
 
 def _limit(device: torch.device) -> int:
@@ -124,7 +152,7 @@ def _own_peak(
 ) -> int | None:
     recompute(model, recomputed)
     model.train()
-    ids = [list(range(max_tokens))] * (tokens // max_tokens)
+    ids = full_row(tokens, max_tokens)
     row = replace(compute, token_budget=tokens)
     torch.cuda.reset_peak_memory_stats(compute.device)
     try:

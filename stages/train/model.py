@@ -102,9 +102,9 @@ def adapt(base: PreTrainedModel, train: Train) -> PeftModel:
     if classify:
         nn.init.zeros_(base.score.weight)
     read_last_tokens(base)
+    model = get_peft_model(base, _lora(train, classify))
     for layer in decoder_layers(base):
         recomputable(layer)
-    model = get_peft_model(base, _lora(train, classify))
     fuse(model)
     if classify:
         head(model).float()
@@ -144,9 +144,8 @@ def read_last_tokens(base: PreTrainedModel) -> None:
     """Give a model a forward that reads its head at one token an example.
 
     transformers reads one token a row, or all of them; a packed row holds several examples. The
-    new forward takes a row's `input_ids` and `position_ids` (1, tokens), its examples' `lengths`
-    and `bounds`, and returns float32 logits: (examples, 3) of a classification head, (examples,
-    vocabulary) of a language-model head.
+    new forward takes what a row has, and returns float32 logits: (examples, 3) of a classification
+    head, (examples, vocabulary) of a language-model head.
     """
     shorten_last_layer(base)
     whole = base.forward
@@ -155,11 +154,12 @@ def read_last_tokens(base: PreTrainedModel) -> None:
         input_ids: Tensor,
         position_ids: Tensor,
         lengths: tuple[int, ...],
+        longest: int,
         bounds: Tensor,
         **_: object,
     ) -> Tensor:
         row = {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False}
-        row["segments"] = segments(lengths, bounds, base.config)
+        row["segments"] = segments(lengths, longest, bounds, base.config)
         if not hasattr(base, HEAD):
             return whole(**row).logits[0].float()
         hidden = base.base_model(**row).last_hidden_state[0]
@@ -194,5 +194,6 @@ def logits(model: nn.Module, row: Row) -> Tensor:
         input_ids=row.input_ids,
         position_ids=row.position_ids,
         lengths=row.lengths,
+        longest=row.longest,
         bounds=row.bounds,
     )

@@ -22,7 +22,7 @@ from stages.train.examples import MIRRORED, Examples
 from stages.train.gates import require_finite
 from stages.train.layers import recompute_all
 from stages.train.model import adapter_parameters, head_parameters
-from stages.train.packing import Step, pack, plan, share
+from stages.train.packing import Step, plan, share
 from stages.train.sharding import sharded
 
 IDLE = [0]  # the tokens of a pass that counts nothing
@@ -82,7 +82,6 @@ class PackedTrainer(Trainer):
             (self.examples.encode(i, swapped).ids, self.examples.label(i, swapped))
             for i, swapped in zip(step.examples, step.swapped, strict=True)
         ]
-        self.require_finite_loss()
         mine = share([len(ids) for ids, _ in encoded], processes.rank(), processes.count())
         ids, labels = [encoded[i][0] for i in mine], [encoded[i][1] for i in mine]
         idle = _idle(self.model, ids, self.compute)
@@ -97,7 +96,7 @@ class PackedTrainer(Trainer):
         return loss
 
     def require_finite_loss(self) -> None:
-        """Stop if the last step's loss is no number; asked late, to keep no GPU waiting."""
+        """Stop if the last step's loss is no number; asked seldom, to keep no GPU waiting."""
         loss, step = self.last_loss
         require_finite("training_loss", loss.item(), step)
 
@@ -117,6 +116,8 @@ class PackedTrainer(Trainer):
                 )
             print(f"out of memory at step {step}: from here on every layer is recomputed")
             model.zero_grad(set_to_none=True)
+            if self.compute.recorder:
+                self.compute.recorder.forget()
             torch.cuda.empty_cache()
 
     def _accumulate(
@@ -158,7 +159,7 @@ class _Steps(TrainerCallback):
     def on_step_end(
         self, args: object, state: TrainerState, control: TrainerControl, **__: object
     ) -> None:
-        if control.should_save or control.should_training_stop:
+        if control.should_log or control.should_save or control.should_training_stop:
             self.trainer.require_finite_loss()
 
 
@@ -189,7 +190,7 @@ def _idle(model: PeftModel, ids: Sequence[Sequence[int]], compute: Compute) -> i
     """How many passes to make beside one's own rows: a base in shards asks all for as many."""
     if not sharded(model):
         return 0
-    rows = len(pack(ids, compute.token_budget))
+    rows = len(compute.rows(ids))
     return max(processes.gather(rows)) - rows
 
 
@@ -223,6 +224,7 @@ def _optimizer(model: PeftModel, params: Params) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         weight_decay=params.train.optimizer.weight_decay,
+        fused=next(model.parameters()).device.type == "cuda",
     )
 
 

@@ -1,0 +1,101 @@
+"""How passes are made fast on the device at hand: layers compiled, memory used, passes recorded."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
+
+from stages.errors import UserError
+from stages.params import Params
+from stages.train import gates, graphs, memory
+from stages.train.compute import Compute, accumulate
+from stages.train.examples import Examples
+from stages.train.layers import plain_layers
+
+
+def make_fast(
+    model: PeftModel, few: Examples, compute: Compute, params: Params
+) -> tuple[Compute, memory.Plan, list[gates.Gate]]:
+    """Compile the model's layers, plan its memory and let its passes be recorded, where wanted.
+
+    Returns:
+        How passes are computed from now on, the plan, and the gates passed.
+    """
+    train, longest = params.train, params.budget.max_tokens
+    passed = compile_if_wanted(model, few, compute, train.compile)
+    record = records(model, train.cuda_graphs)
+    plan = memory.fit(model, compute, train.gradient_checkpointing, longest, record)
+    compute = replace(compute, token_budget=plan.row_tokens)
+    if not record:
+        return compute, plan, passed
+    recorder = graphs.Recorder(model, graphs.grid(plan.row_tokens, longest))
+    recorded = replace(compute, recorder=recorder)
+    try:
+        record_first(model, memory.full_row(plan.row_tokens, longest), recorded)
+        return recorded, plan, passed + gates.check_recorded(model, few, compute, recorded)
+    except RuntimeError as error:
+        cause = " ".join(str(error).splitlines()[:2])
+        if train.cuda_graphs != "auto":
+            raise UserError(f"train.cuda_graphs is true, but recording fails: {cause}") from None
+        print(f"passes are not recorded as CUDA graphs, which is slower: {cause}")
+        return compute, plan, passed
+
+
+def repeatable(wanted: bool = True) -> None:
+    """Let sums be made in one order, so that the same run on the same GPU gives the same numbers.
+
+    Else the gradient of FlashAttention differs from run to run by rounding, and a training by much
+    more than that: 0.004 of log loss on 494 votes.
+    """
+    torch.use_deterministic_algorithms(wanted)
+    torch.utils.deterministic.fill_uninitialized_memory = not wanted  # nothing reads it
+
+
+def compile_if_wanted(
+    model: PeftModel, examples: Examples, compute: Compute, wanted: bool | str
+) -> list[gates.Gate]:
+    """Compile the model's layers; returns the gates that the compiled ones passed.
+
+    Args:
+        wanted: `auto` is on a GPU, and only if its compiler works.
+
+    Raises:
+        GateFailed: compiled, the model computes something else.
+        UserError: it is wanted and there is no working compiler.
+    """
+    if not wanted or (wanted == "auto" and compute.device.type == "cpu"):
+        return []
+    try:
+        return gates.check_compiled(model, examples, compute)
+    except (TorchDynamoException, InductorError) as error:
+        cause = " ".join(str(error).splitlines()[:2])
+        if wanted != "auto":
+            raise UserError(f"train.compile is true, but compiling fails: {cause}") from None
+        print(f"layers are not compiled, which is slower: {cause}")
+        plain_layers(model)
+        return []
+
+
+def records(model: PeftModel, wanted: bool | str) -> bool:
+    """Whether a model's passes are to be recorded; `auto` is where they can be.
+
+    Raises:
+        UserError: it is wanted and cannot be done.
+    """
+    why_not = graphs.unfit(model)
+    if wanted is True and why_not:
+        raise UserError(f"train.cuda_graphs is true, but {why_not}: set it to auto or false")
+    return bool(wanted) and not why_not
+
+
+def record_first(model: PeftModel, row: Sequence[Sequence[int]], recorded: Compute) -> None:
+    """Record a pass over the longest row, so that all others fit into its memory."""
+    model.train()
+    for _ in range(2):  # the first time a row is not recorded
+        accumulate(model, row, [0] * len(row), recorded, Tensor.backward)
+    model.eval()
+    model.zero_grad(set_to_none=True)

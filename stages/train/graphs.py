@@ -1,0 +1,107 @@
+"""Passes over rows of one shape, recorded once as a CUDA graph and replayed for the next rows.
+
+A pass is thousands of kernels, and to start them one by one takes the host longer than the GPU
+takes to run them. A recorded one is started as a whole.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from stages.train.attention import FLEX, VARLEN
+from stages.train.layers import all_recomputed, decoder_layers
+from stages.train.packing import Grid, Row
+from stages.train.sharding import sharded
+
+STEP = 128  # tokens: some 1 % of a row fill it up, and few shapes are recorded
+MEAN = 512  # tokens of an example: rows have room for as many examples of that length as fit
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded pass; `inputs` are what it reads, and `output` what it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: Sequence[Tensor]
+    output: Tensor
+
+
+class Recorder:
+    """Runs passes of a model. All recordings share their memory, and add to the same gradients.
+
+    The first row of a shape is computed as it is, which loads what kernels it needs, and with every
+    layer recomputed, so that it needs little memory beside that of the recordings. The second is
+    recorded.
+
+    Attributes:
+        grid: the shapes that rows must have.
+    """
+
+    def __init__(self, model: PeftModel, grid: Grid) -> None:
+        self.grid = grid
+        self._model = model
+        self._gradients = [(p, torch.zeros_like(p)) for p in model.parameters() if p.requires_grad]
+        self.forget()
+
+    def forget(self) -> None:
+        """Give up the recordings and their memory, as when the model computes otherwise."""
+        self._seen: set[tuple] = set()
+        self._recordings: dict[tuple, Recording] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def hold_gradients(self) -> None:
+        """Let every gradient be where recorded passes add to it; a missing one is zero."""
+        missing = [(p, gradient) for p, gradient in self._gradients if p.grad is None]
+        if missing:
+            torch._foreach_zero_([gradient for _, gradient in missing])
+        for parameter, gradient in missing:
+            parameter.grad = gradient
+
+    def __call__(self, work: Callable[..., Tensor], row: Row, *others: Tensor) -> Tensor:
+        """What `work(row, *others)` gives and does to gradients.
+
+        Args:
+            work: the same for all rows of a shape, with gradients and without.
+            others: of shapes that the row's determines.
+        """
+        key = torch.is_grad_enabled(), row.input_ids.shape
+        if key not in self._seen:
+            self._seen.add(key)
+            with all_recomputed(self._model):
+                return work(row, *others)
+        if key not in self._recordings:
+            self._recordings[key] = self._record(work, row, others)
+        recording = self._recordings[key]
+        for mine, given in zip(recording.inputs, (*row.tensors, *others), strict=True):
+            mine.copy_(given)
+        recording.graph.replay()
+        return recording.output.clone()
+
+    def _record(self, work: Callable[..., Tensor], row: Row, others: Sequence[Tensor]) -> Recording:
+        row = row.with_tensors(tensor.clone() for tensor in row.tensors)
+        others = [tensor.clone() for tensor in others]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            output = work(row, *others)
+        return Recording(graph, [*row.tensors, *others], output)
+
+
+def grid(token_budget: int, max_tokens: int) -> Grid:
+    """The shapes of rows for a budget of tokens a row, and examples of so many at most."""
+    return Grid(STEP, max(token_budget // MEAN, 1), max(max_tokens, STEP))
+
+
+def unfit(model: PeftModel) -> str | None:
+    """Why a model's passes cannot be recorded; None if they can."""
+    kernel = model.config._attn_implementation
+    layers = decoder_layers(model)
+    if next(model.parameters()).device.type != "cuda":
+        return "there is no GPU"
+    if kernel not in (VARLEN, FLEX):
+        return f"its attention, {kernel}, is told each row's lengths by the host"
+    if any(layer.random for layer in layers):
+        return "it has dropout"
+    return "its base is in shards" if sharded(model) else None

@@ -1,0 +1,114 @@
+"""Rows filled up to few shapes, and passes recorded over them, compute what plain ones do."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from stages.errors import UserError
+from stages.params import Lora, Train
+from stages.train import graphs
+from stages.train.compute import Compute, accumulate, class_logits
+from stages.train.fast import records
+from stages.train.gates import probing
+from stages.train.graphs import Recorder
+from stages.train.layers import compile_layers, recompute
+from stages.train.model import build
+from stages.train.objective import Objective
+from stages.train.packing import Grid
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+ARCHITECTURES = ["llama", "gemma2", "gemma3", "qwen2"]
+OBJECTIVES = {"classify": Objective(), "sft": Objective((40, 41, 42))}
+GRID = Grid(step=64, most=5, longest=64)
+
+
+class Filled:
+    """Stands where a Recorder would, and computes every row plainly."""
+
+    grid = GRID
+
+    def hold_gradients(self) -> None:
+        pass
+
+    def __call__(self, work, row, *others):
+        assert row.input_ids.shape[1] % GRID.step == 0 and len(row.bounds) == GRID.most + 2
+        return work(row, *others)
+
+
+def batch(seed: int) -> list[list[int]]:
+    """Examples of 3 to 60 tokens, most batches of another sum."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(3, 60, (8,), generator=generator).tolist()
+    return [torch.randint(2, 200, (n,), generator=generator).tolist() for n in sizes]
+
+
+def step(model, ids, compute) -> list[torch.Tensor]:
+    """Loss and gradients of one batch, and its class logits."""
+    model.train()
+    model.zero_grad(set_to_none=True)
+    labels = [i % 3 for i in range(len(ids))]
+    loss = accumulate(model, ids, labels, compute, torch.Tensor.backward)
+    gradients = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+    model.eval()
+    return [loss, *gradients, class_logits(model, ids, compute)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_what_fills_a_row_changes_nothing(tiny, params, architecture, objective):
+    train = params.train.model_copy(update={"objective": objective})
+    model = build(tiny(architecture), train, CPU)
+    compute = Compute(OBJECTIVES[objective], CPU, torch.float32, 192)
+    with probing(model):
+        plain = step(model, batch(0), compute)
+        filled = step(model, batch(0), replace(compute, recorder=Filled()))
+    for found, expected in zip(filled, plain, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_where_passes_cannot_be_recorded_they_are_not_and_asking_for_it_says_why(tiny, params):
+    model = build(tiny(), params.train, CPU)
+    assert not records(model, "auto") and not records(model, False)
+    with pytest.raises(UserError, match=r"train\.cuda_graphs is true, but there is no GPU: set it"):
+        records(model, True)
+
+
+def on_gpu(params, **changes: object) -> Train:
+    return params.train.model_copy(update={"dtype": "bfloat16", **changes})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("recomputed", [0, 1])
+def test_on_a_gpu_recorded_passes_compute_what_plain_ones_do(
+    tiny, params, architecture, objective, recomputed
+):
+    model = build(tiny(architecture), on_gpu(params, objective=objective), CUDA)
+    compile_layers(model)
+    recompute(model, recomputed)
+    compute = Compute(OBJECTIVES[objective], CUDA, torch.bfloat16, 192)
+    recorder = Recorder(model, GRID)
+    recorded = replace(compute, recorder=recorder)
+    with probing(model):
+        for seed in (0, 1, 0, 2, 0, 1, 2):  # plain, recorded and replayed, in turns
+            plain = step(model, batch(seed), compute)
+            found = step(model, batch(seed), recorded)
+            torch.testing.assert_close(found[0].cpu(), plain[0].cpu(), atol=1e-2, rtol=1e-2)
+            torch.testing.assert_close(found[-1], plain[-1], atol=5e-2, rtol=5e-2)
+            together = [torch.cat([g.flatten() for g in each[1:-1]]) for each in (found, plain)]
+            assert (together[0] - together[1]).norm() / together[1].norm() < 5e-2
+    assert len(recorder._recordings) >= 4, "with and without gradients, of several lengths"
+    recorder.forget()
+    with probing(model):
+        assert torch.isfinite(step(model, batch(0), recorded)[0])
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_what_cannot_be_recorded_is_named(tiny, params):
+    assert graphs.unfit(build(tiny(), on_gpu(params), CUDA)) is None
+    plain = build(tiny(), on_gpu(params, dtype="float32"), CUDA)
+    assert "its attention, packed" in graphs.unfit(plain)
+    lora = Lora(r=4, alpha=8, dropout=0.1, targets="all-linear")
+    assert graphs.unfit(build(tiny(), on_gpu(params, lora=lora), CUDA)) == "it has dropout"
