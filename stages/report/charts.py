@@ -183,9 +183,13 @@ def curves(
         names: of the runs.
         priors: log losses of the class prior, dashed lines; one where all runs have the same votes.
     """
+    # An `sft` run starts at a loss over the whole vocabulary: the first tenth may leave the chart.
+    late = table[(table.kind == "validation") | (table.x > table.x.max() / 10)]
+    ends = [min(table.y.min(), *priors), max(late.y.max(), *priors)]
+    y = alt.Scale(domain=ends, zero=False, padding=8)
     lines = alt.Chart(_named(table, names)).encode(
         alt.X("x:Q", title="epoch", scale=alt.Scale(nice=False)),
-        alt.Y("y:Q", title="log loss (thin: training)", scale=alt.Scale(zero=False, padding=8)),
+        alt.Y("y:Q", title="log loss (thin: training)", scale=y),
         _runs(names),
     )
     training = lines.transform_filter("datum.kind == 'training'")
@@ -194,7 +198,7 @@ def curves(
     prior = alt.Chart(told).encode(y="y:Q")
     layers = [
         prior.mark_rule(color=INK, opacity=0.7, strokeDash=[4, 4]),
-        training.mark_line(strokeWidth=1.2, opacity=0.65),
+        training.mark_line(strokeWidth=1.2, opacity=0.65, clip=True),
         validation.mark_line(strokeWidth=3),
         validation.mark_point(filled=True, size=70, opacity=1),
         prior.mark_text(align="right", x="width", dy=-8, color=INK, fontSize=SIZE).encode(

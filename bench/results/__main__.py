@@ -1,0 +1,74 @@
+"""Rebuild every figure of docs/results.md from the shipped predictions and your copy of the votes.
+
+    python -m bench.results VOTES
+
+VOTES is the file of raw votes that the runs were trained on, or one that holds its votes. Prints
+the figures, and ends with exit status 1 if the document has others. Two minutes on one core.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from bench.results import contents, document, figures
+from bench.results.learning_curve import learning_curve
+from bench.results.restore import Restored, restore
+from stages.errors import UserError, stage
+from stages.report.figures import of_runs
+
+DOCUMENT = Path("docs/results.md")
+FOLDER = Path("docs/results")
+PICTURES = ("ladder", "loss_curves")
+
+
+@stage
+def main() -> None:
+    """Print the rebuilt figures; compare them with the document, or write them there."""
+    parser = argparse.ArgumentParser(prog="python -m bench.results", description=__doc__)
+    parser.add_argument("votes", type=Path, help="the file of raw votes")
+    parser.add_argument("--write", action="store_true", help="bring the document up to date")
+    options = parser.parse_args()
+    restored = restore(FOLDER, options.votes)
+    found = blocks(restored)
+    for name, body in found.items():
+        print(f"{name}\n\n{body}\n")
+    written = DOCUMENT.read_text(encoding="utf-8")
+    rebuilt = document.fill(written, found)
+    if options.write:
+        DOCUMENT.write_text(rebuilt, encoding="utf-8")
+        _write_results(restored)
+    elif rebuilt != written:
+        raise UserError(f"{DOCUMENT} differs:\n{document.difference(written, rebuilt)}")
+    print(f"{DOCUMENT} has these figures")
+
+
+def blocks(restored: Restored) -> dict[str, str]:
+    """The generated parts of the document, by name."""
+    combinations = restored.combinations
+    return {
+        "ladder": figures.ladder(combinations),
+        "verdict": figures.verdicts(combinations),
+        "pairs": figures.pairs(combinations),
+        "parts-of-gain": contents.parts_of_gain(combinations),
+        "reading": contents.reading(restored),
+        "second-stage": contents.second_stage(restored),
+        "slices": figures.slices(combinations),
+        "learning-curve": learning_curve(restored),
+        "cost": figures.cost(combinations),
+        "probes": figures.probes(FOLDER / "probes.csv"),
+    }
+
+
+def _write_results(restored: Restored) -> None:
+    """The metrics of each run, and the pictures."""
+    for run in restored.runs:
+        text = json.dumps(run.metrics, indent=2, allow_nan=False)
+        (FOLDER / run.name / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    drawn = of_runs([replace(c.averaged, name=c.objective) for c in restored.combinations])
+    for name in PICTURES:
+        drawn[name].write(FOLDER / f"{name}.svg")
+
+
+if __name__ == "__main__":
+    main()

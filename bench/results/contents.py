@@ -1,0 +1,148 @@
+"""What is in the backbones' predictions, and what could still be got out of them."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from bench.results.figures import gain, intervals, markdown, side_by_side
+from bench.results.restore import Combination, Restored, losses
+from stages import scores
+from stages.baselines import C_COUNTS, Inputs, count_inputs, joined_inputs, out_of_fold, text_inputs
+from stages.evaluate import BACKBONE_SCALE, BASELINES
+from stages.report.tables import TITLES, interval
+from stages.results import Result
+
+TIE = 2  # the label
+
+
+def log_odds(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of A against B, and of a tie against both, in nats: (n,) each."""
+    a, b, tie = np.log(probabilities).T
+    return a - b, tie - (a + b) / 2
+
+
+# Ties, and the better answer
+
+
+def parts_of_gain(combinations: list[Combination]) -> str:
+    """The gain over the class prior, as the sum of two: on whether it is a tie, and on which wins.
+
+    The second is 0 for a tie, so that both are means over all votes.
+    """
+    first = combinations[0].averaged
+    named = {TITLES[name]: (first, name) for name in BASELINES[1:]}
+    named |= {c.name: (c.averaged, "backbone") for c in combinations}
+    rows = [(title, *_parts(run, name)) for title, (run, name) in named.items()]
+    return markdown(("gain over the class prior", "tie or not", "A or B"), rows)
+
+
+def _parts(run: Result, name: str) -> list[str]:
+    labels = run.rows.label.to_numpy()
+    before, after = (_two_losses(labels, run.probabilities(n)) for n in ("prior", name))
+    on_ties, on_winner = before - after
+    gains = {"all": on_ties + on_winner, "ties": on_ties, "winner": on_winner}
+    return list(intervals(gains, run).values())
+
+
+def _two_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Log loss of tie or not, and of A or B given that it is no tie: (2, n)."""
+    tie = probabilities[:, TIE]
+    of_tie = -np.log(np.where(labels == TIE, tie, 1 - tie))
+    return np.array([of_tie, scores.example_losses(labels, probabilities) - of_tie])
+
+
+# What the predictions follow
+
+
+READING = {  # how each is written
+    "same class in both orders": ".1%",
+    "log odds of A against B in one order, with the other": "+.2f",
+    "their standard deviation, both orders averaged": ".3f",
+    "with the difference in length": "+.2f",
+    "with the same of length and format": "+.2f",
+    "log odds of a tie, with the same of length and format": "+.2f",
+    "probability of the answer shown first minus second": "+.3f",
+    "probability of a tie minus the share of ties": "+.3f",
+}
+
+
+def reading(restored: Restored) -> str:
+    """Whether the predictions follow the answers or their places, and how far their length.
+
+    Each fold of each seed is a training of its own: their mean, least and most. Correlations are
+    Spearman's.
+    """
+    features = restored.votes.features
+    longer = (np.log1p(features.chars_a) - np.log1p(features.chars_b)).to_numpy()
+    return side_by_side({c.name: _read(c.seeds, longer) for c in restored.combinations})
+
+
+def _read(seeds: Sequence[Result], longer: np.ndarray) -> dict[str, str]:
+    trainings = pd.DataFrame(
+        [values for run in seeds for values in _by_fold(run, longer)], columns=list(READING)
+    )
+    return {
+        name: interval(values.mean(), values.min(), values.max(), READING[name])
+        for name, values in trainings.items()
+    }
+
+
+def _by_fold(run: Result, longer: np.ndarray) -> Iterator[list[float]]:
+    """The values of READING for each fold."""
+    for fold in np.unique(run.rows.fold):
+        rows = (run.rows.fold == fold).to_numpy()
+        ab, ba, mean, counts = (
+            run.probabilities(name)[rows] for name in ("ab", "ba", "backbone", "counts")
+        )
+        (odds, tie), (odds_of_counts, tie_of_counts) = log_odds(mean), log_odds(counts)
+        yield [
+            scores.order_consistency(ab, ba),
+            spearmanr(log_odds(ab)[0], log_odds(ba)[0]).statistic,
+            odds.std(),
+            spearmanr(odds, longer[rows]).statistic,
+            spearmanr(odds, odds_of_counts).statistic,
+            spearmanr(tie, tie_of_counts).statistic,
+            (ab[:, 0] + ba[:, 1] - ab[:, 1] - ba[:, 0]).mean() / 2,
+            mean[:, TIE].mean() - (run.rows.label[rows] == TIE).mean(),
+        ]
+
+
+# What can be fitted on them
+
+
+def second_stage(restored: Restored) -> str:
+    """Gains of what can be fitted on predictions, each on the votes of the other folds."""
+    votes = restored.votes
+    words_and_counts = joined_inputs(text_inputs(votes.battles), count_inputs(votes.features))
+    return side_by_side(
+        {c.name: _fitted(c.averaged, words_and_counts) for c in restored.combinations}
+    )
+
+
+def _fitted(run: Result, words_and_counts: Inputs) -> dict[str, str]:
+    labels, folds = run.rows.label.to_numpy(), run.rows.fold.to_numpy()
+    odds = _odds_inputs(run.probabilities("backbone"))
+    scaled = out_of_fold(odds, labels, folds, C_COUNTS)
+    with_words = out_of_fold(joined_inputs(words_and_counts, odds), labels, folds, C_COUNTS)
+
+    def gained(name: str, probabilities: np.ndarray) -> str:
+        after = scores.example_losses(labels, probabilities)
+        return intervals({name: losses([run], name)[0] - after}, run)[name]
+
+    return {
+        "log loss": f"{run.metrics['log_loss']:.4f}",
+        "gain of averaging both orders": gained("ab", run.probabilities("backbone")),
+        "of one temperature and biases": gain(run.metrics, "gain_of_calibration"),
+        "of a scale for A against B and one for ties": gained("backbone", scaled),
+        "of rules for identical and empty answers": gain(run.metrics, "gain_of_rules"),
+        "what it adds to length and format": gain(run.metrics, "gain_beyond_features"),
+        "to TF-IDF, length and format": gained("tfidf_counts", with_words),
+    }
+
+
+def _odds_inputs(probabilities: np.ndarray) -> Inputs:
+    """Scaled as in stages.evaluate.stacked."""
+    odds, tie = (values * BACKBONE_SCALE for values in log_odds(probabilities))
+    return lambda train: (np.column_stack([odds, tie]), np.column_stack([-odds, tie]))

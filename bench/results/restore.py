@@ -1,0 +1,198 @@
+"""The shipped runs, evaluated again by the stages' functions on the user's copy of the votes."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from stages import evaluate, scores
+from stages.baselines import predict_baselines
+from stages.battles import read_raw
+from stages.errors import UserError
+from stages.features import count_features
+from stages.params import Evaluate
+from stages.prepare import prepare
+from stages.results import PARAMS, Result
+from stages.split import group
+
+TOLERANCE = 0.05  # of the share of training votes: prompt groups stay whole
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes that the runs were trained on, and what needs no backbone.
+
+    Attributes:
+        battles: id, group, fold, label and texts.
+        features: their counts, from stages.features.
+        baselines: (n, 3) out-of-fold probabilities of each baseline.
+        md5: of the file of raw votes.
+    """
+
+    battles: pd.DataFrame
+    features: pd.DataFrame
+    baselines: dict[str, np.ndarray]
+    md5: str
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A checkpoint trained for one objective.
+
+    Attributes:
+        seeds: a run for each seed of the training, on all training votes of each fold.
+        averaged: the mean of their predictions as one run, with the folds and curves of all; of one
+            seed, its run.
+        smaller: runs on a part of the training votes, by what the votes are divided by: 2 is half.
+    """
+
+    seeds: list[Result]
+    averaged: Result
+    smaller: dict[int, list[Result]]
+
+    @property
+    def name(self) -> str:
+        """The folder's of its first seed, less the number at the end."""
+        return re.sub(r"-\d+$", "", self.seeds[0].name)
+
+    @property
+    def objective(self) -> str:
+        return self.seeds[0].params["train"]["objective"]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """All shipped runs on the same votes in the same folds; combinations from worst to best."""
+
+    runs: list[Result]
+    combinations: list[Combination]
+    votes: Votes
+
+
+def restore(folder: Path, raw: Path) -> Restored:
+    """Evaluate every run, and the mean of each combination's seeds.
+
+    Args:
+        folder: a folder in it for each run, with its predictions.parquet, folds.json, curves.csv
+            and params.yaml; the runs have the same votes in the same folds.
+        raw: a file of raw votes, theirs among them.
+
+    Raises:
+        UserError: some of their votes are not in the file, or a run has other votes or folds.
+    """
+    shipped = sorted(path.parent for path in folder.glob(f"*/{PARAMS}"))
+    votes = _votes(raw, shipped[0])
+    runs = [_read(run, votes) for run in shipped]
+    return Restored(runs, _combinations(runs, votes), votes)
+
+
+def losses(runs: Sequence[Result], name: str = "backbone") -> np.ndarray:
+    """Log loss of each vote by one of each run's predictions: (runs, n)."""
+    return np.array(
+        [scores.example_losses(run.rows.label.to_numpy(), run.probabilities(name)) for run in runs]
+    )
+
+
+def _votes(raw: Path, run: Path) -> Votes:
+    """The folds are those that a run was predicted in; the prompt groups come from the votes."""
+    predicted = pd.read_parquet(run / "predictions.parquet", columns=["id", "fold"])
+    battles, _, _ = prepare(read_raw(raw))
+    battles = battles.merge(predicted, on="id")
+    if len(battles) < len(predicted):
+        raise UserError(
+            f"{raw}: expected the {len(predicted)} votes that {run.name} was trained on, found "
+            f"{len(battles)} of them by id: name the file they came from, or one that holds them"
+        )
+    groups = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
+    battles, features = battles.assign(group=groups), count_features(battles)
+    baselines = predict_baselines(battles, features, battles.fold.to_numpy())
+    return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
+
+
+def _read(run: Path, votes: Votes) -> Result:
+    shipped = pd.read_parquet(run / "predictions.parquet")
+    rows = votes.battles[["id", "fold"]].merge(shipped, on=["id", "fold"], validate="one_to_one")
+    if not len(shipped) == len(rows) == len(votes.battles):
+        raise UserError(
+            f"{run}: expected a prediction of each of the {len(votes.battles)} votes of the other "
+            f"runs in the same fold, found {len(shipped)}, {len(rows)} of them such"
+        )
+    return _evaluated(
+        run.name,
+        yaml.safe_load((run / PARAMS).read_text(encoding="utf-8")),
+        *evaluate.order_probabilities(rows),
+        rows,
+        json.loads((run / "folds.json").read_text(encoding="utf-8")),
+        [curve for _, curve in pd.read_csv(run / "curves.csv").groupby("fold")],
+        votes,
+    )
+
+
+def _evaluated(
+    name: str,
+    params: dict,
+    ab: np.ndarray,
+    ba: np.ndarray,
+    tokens: pd.DataFrame,
+    folds: list[dict],
+    curves: list[pd.DataFrame],
+    votes: Votes,
+) -> Result:
+    """What the stage `evaluate` makes of the backbone's probabilities in both orders."""
+    settings = Evaluate.model_validate(params["evaluate"])
+    probabilities, _ = evaluate.all_probabilities(
+        votes.battles, ab, ba, votes.baselines, votes.features, settings
+    )
+    metrics, ladder = evaluate.evaluate(votes.battles, probabilities, settings, params["seed"])
+    return Result(
+        name=name,
+        params=params,
+        metrics=metrics | evaluate.cost(folds, tokens),
+        baselines={name: ladder[name] for name in evaluate.BASELINES},
+        folds=folds,
+        curves=curves,
+        rows=evaluate.out_of_fold_table(votes.battles, tokens, probabilities),
+        votes=votes.md5,
+    )
+
+
+# Seeds
+
+
+def _combinations(runs: list[Result], votes: Votes) -> list[Combination]:
+    alike: dict[tuple[str, str], list[Result]] = {}
+    for run in sorted(runs, key=lambda run: run.params["train"]["seed"]):
+        alike.setdefault((run.checkpoint, run.params["train"]["objective"]), []).append(run)
+    found = [_combination(trained, votes) for trained in alike.values()]
+    return sorted(found, key=lambda combination: -combination.averaged.metrics["log_loss"])
+
+
+def _combination(runs: list[Result], votes: Votes) -> Combination:
+    examples = [sum(fold["examples"] for fold in run.folds) for run in runs]
+    parts: dict[int, list[Result]] = {}
+    for run, used in zip(runs, examples, strict=True):
+        part = round(max(examples) / used)
+        if abs(part * used / max(examples) - 1) > TOLERANCE:
+            raise UserError(
+                f"{run.name}: expected the {max(examples)} training votes, over all folds, of the "
+                f"largest run of its kind, or a half, a third, … of them, found {used}"
+            )
+        parts.setdefault(part, []).append(run)
+    seeds = parts.pop(1)
+    return Combination(seeds, _averaged(seeds, votes) if len(seeds) > 1 else seeds[0], parts)
+
+
+def _averaged(seeds: list[Result], votes: Votes) -> Result:
+    """The mean of the seeds' probabilities."""
+    ab, ba = (
+        np.mean([run.probabilities(order) for run in seeds], axis=0) for order in ("ab", "ba")
+    )
+    folds = [fold for run in seeds for fold in run.folds]
+    curves = [curve for run in seeds for curve in run.curves]
+    return _evaluated(seeds[0].name, seeds[0].params, ab, ba, seeds[0].rows, folds, curves, votes)
