@@ -23,7 +23,6 @@ from stages.train import processes
 
 PATHS = {"stock": Stock, "project": Project}
 PHASES = ("training", "inference")
-SETTLING = 2  # rounds that do not count: a row's shape is computed, then recorded, then replayed
 START = time.perf_counter()
 
 
@@ -137,8 +136,10 @@ def facts(path: Stock | Project) -> dict:
 def time_in_turns(runs: Mapping[str, Run], phase: str, bench: Bench) -> dict[str, dict]:
     """Tokens per second of each round, settling left out, peak memory and a profile if wanted."""
     found = {name: {"rounds": [], "peak_gib": None} for name in runs}
-    for number in range(-SETTLING, bench.rounds):
-        for name, run in runs.items():
+    settling = {name: run.path.settling for name, run in runs.items()}
+    for number in range(-max(settling.values()), bench.rounds):
+        for name in (name for name in runs if number >= -settling[name]):
+            run = runs[name]
             tokens_per_second, gib = timed(getattr(run, phase), bench)
             say(f"{phase}, round {number + 1}, {name}: {tokens_per_second:,.0f} tokens/s")
             if gib:  # recorded passes need theirs when they are recorded, before the first round

@@ -17,6 +17,8 @@ from stages.train.packing import share
 class Project:
     """Packed rows through the compiled, adapted model, as train_fold sets it up."""
 
+    settling = 2  # rounds: a row's shape is computed plainly, then recorded, and then replayed
+
     def __init__(self, base: PreTrainedModel, params: Params, batch: Batch) -> None:
         self.model = adapt(base, params.train)
         few = Examples(range(3), batch.ids[:3], batch.labels[:3], Verbatim())

@@ -24,7 +24,12 @@ class Stock:
     Batches are padded to their longest example. Training takes them in random order, as the Trainer
     does; inference takes them by length. Attention is the library's default where that is right:
     SDPA, but eager for soft-capped logits (Gemma 2), which SDPA leaves out.
+
+    Attributes:
+        settling: rounds that do not count.
     """
+
+    settling = 0
 
     def __init__(self, base: PreTrainedModel, params: Params, _: Batch) -> None:
         compute = compute_for(params, None)
