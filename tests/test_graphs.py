@@ -100,9 +100,9 @@ def test_on_a_gpu_recorded_passes_compute_what_plain_ones_do(
             together = [torch.cat([g.flatten() for g in each[1:-1]]) for each in (found, plain)]
             assert (together[0] - together[1]).norm() / together[1].norm() < 5e-2
     assert len(recorder._recordings) >= 4, "with and without gradients, of several lengths"
-    recorder.forget()
+    assert recorder.stop() and not recorder.stop()
     with probing(model):
-        assert torch.isfinite(step(model, batch(0), recorded)[0])
+        assert torch.isfinite(step(model, batch(0), recorded)[0]) and not recorder._recordings
 
 
 @pytest.mark.gpu

@@ -1,18 +1,20 @@
 """What a step keeps in memory changes no number, and is chosen so that the step fits."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 
 from stages.errors import UserError
-from stages.train import memory, trainer
+from stages.train import fold, memory, trainer
 from stages.train.compute import Compute, accumulate
 from stages.train.fold import train_fold
 from stages.train.gates import probing
 from stages.train.layers import recompute
 from stages.train.model import build, logits
 from stages.train.objective import Objective
-from stages.train.packing import pack
+from stages.train.packing import Grid, pack
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -117,6 +119,49 @@ def test_out_of_memory_a_step_is_taken_again_with_all_recomputed_and_then_refuse
         return
     pd.testing.assert_frame_equal(train(params, tiny, battles, tmp_path / "limited"), whole)
     assert "out of memory at step 3: from here on every layer is" in capsys.readouterr().out
+
+
+class Recording:
+    """Stands where a Recorder would, and computes every row as it is."""
+
+    grid = Grid(step=64, most=8, longest=128)
+    recording = True
+
+    def hold_gradients(self) -> None:
+        pass
+
+    def __call__(self, work, row, *others):
+        return work(row, *others)
+
+    def stop(self) -> bool:
+        recorded, self.recording = self.recording, False
+        return recorded
+
+
+def test_out_of_memory_recorded_passes_are_given_up_first(
+    params, tiny, battles, tmp_path, monkeypatch, capsys
+):
+    whole = train(params, tiny, battles, tmp_path / "whole")
+    make_fast, recorder, calls = fold.make_fast, Recording(), []
+
+    def recorded(*args):
+        compute, *others = make_fast(*args)
+        return replace(compute, recorder=recorder), *others
+
+    def limited(*args):
+        calls.append(accumulate(*args))
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return calls[-1]
+
+    monkeypatch.setattr(fold, "make_fast", recorded)
+    monkeypatch.setattr(trainer, "accumulate", limited)
+    capsys.readouterr()
+    found = train(params, tiny, battles, tmp_path / "limited")
+    pd.testing.assert_frame_equal(found, whole, atol=1e-4, rtol=1e-3)
+    out = capsys.readouterr().out
+    assert "out of memory at step 3: from here on passes are not recorded" in out
+    assert "recomputed" not in out.split("step 3")[1] and not recorder.recording
 
 
 @pytest.mark.parametrize(("wanted", "recomputed"), [("auto", 0), (1, 1), (99, 2)])

@@ -38,19 +38,23 @@ class Recorder:
 
     Attributes:
         grid: the shapes that rows must have.
+        recording: whether it still does; else every pass is computed as it is.
     """
 
     def __init__(self, model: PeftModel, grid: Grid) -> None:
         self.grid = grid
         self._model = model
         self._gradients = [(p, torch.zeros_like(p)) for p in model.parameters() if p.requires_grad]
-        self.forget()
-
-    def forget(self) -> None:
-        """Give up the recordings and their memory, as when the model computes otherwise."""
+        self.recording = True
         self._seen: set[tuple] = set()
         self._recordings: dict[tuple, Recording] = {}
         self._pool = torch.cuda.graph_pool_handle()
+
+    def stop(self) -> bool:
+        """Give up the recordings and their memory, and make no more; returns whether there were."""
+        recorded, self.recording = self.recording, False
+        self._recordings.clear()
+        return recorded
 
     def hold_gradients(self) -> None:
         """Let every gradient be where recorded passes add to it; a missing one is zero."""
@@ -67,6 +71,8 @@ class Recorder:
             work: the same for all rows of a shape, with gradients and without.
             others: of shapes that the row's determines.
         """
+        if not self.recording:
+            return work(row, *others)
         key = torch.is_grad_enabled(), row.input_ids.shape
         if key not in self._seen:
             self._seen.add(key)

@@ -103,21 +103,23 @@ class PackedTrainer(Trainer):
     def _accumulate_in_memory(
         self, model: nn.Module, ids: list[list[int]], labels: list[int], batch_size: int
     ) -> Tensor:
-        """As `_accumulate`; where memory runs out, again with every layer recomputed."""
+        """As `_accumulate`; where memory runs out, again unrecorded, then with all recomputed."""
         while True:
             with contextlib.suppress(torch.OutOfMemoryError):
                 return self._accumulate(model, ids, labels, batch_size)
             step = self.state.global_step + 1
-            if sharded(self.model) or not recompute_all(self.model):
+            recorder = self.compute.recorder
+            if recorder and recorder.stop():
+                print(f"out of memory at step {step}: from here on passes are not recorded")
+            elif not sharded(self.model) and recompute_all(self.model):
+                print(f"out of memory at step {step}: from here on every layer is recomputed")
+            else:
                 raise UserError(
                     f"out of memory at step {step} with every layer recomputed: lower the scale's "
                     f"token_budget, here {self.compute.token_budget}, or take a GPU with more "
                     "memory; the same command goes on from the last checkpoint"
                 )
-            print(f"out of memory at step {step}: from here on every layer is recomputed")
             model.zero_grad(set_to_none=True)
-            if self.compute.recorder:
-                self.compute.recorder.forget()
             torch.cuda.empty_cache()
 
     def _accumulate(
