@@ -70,7 +70,8 @@ def repository(tmp_path_factory, votes) -> Path:
     ship(results / "gemma-10", votes, "tiny-gemma", seed=10)
     ship(results / "gemma-half", votes, "tiny-gemma", seed=3, part=2)
     ship(results / "llama", votes, "tiny-llama", seed=2, skill=0.1)
-    shutil.copy(SHIPPED / "probes.csv", results)
+    for name in ("tuning.csv", "probes.csv"):
+        shutil.copy(SHIPPED / name, results)
     parts = document.BLOCK.findall((REPO / "docs/results.md").read_text(encoding="utf-8"))
     empty = "\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name, _ in parts)
     (root / "docs/results.md").write_text(empty, encoding="utf-8")

@@ -56,6 +56,7 @@ def blocks(restored: Restored) -> dict[str, str]:
         "slices": figures.slices(combinations),
         "learning-curve": learning_curve(restored),
         "cost": figures.cost(combinations),
+        "tuning": figures.probes(FOLDER / "tuning.csv"),
         "probes": figures.probes(FOLDER / "probes.csv"),
     }
 
