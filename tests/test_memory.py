@@ -14,7 +14,8 @@ from stages.train.gates import probing
 from stages.train.layers import recompute
 from stages.train.model import build, logits
 from stages.train.objective import Objective
-from stages.train.packing import Grid, pack
+from stages.train.packing import pack
+from tests.test_graphs import Filled
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -121,17 +122,10 @@ def test_out_of_memory_a_step_is_taken_again_with_all_recomputed_and_then_refuse
     assert "out of memory at step 3: from here on every layer is" in capsys.readouterr().out
 
 
-class Recording:
-    """Stands where a Recorder would, and computes every row as it is."""
+class Recording(Filled):
+    """Stands where a Recorder would that has not stopped yet."""
 
-    grid = Grid(step=64, most=8, longest=128)
     recording = True
-
-    def hold_gradients(self) -> None:
-        pass
-
-    def __call__(self, work, row, *others):
-        return work(row, *others)
 
     def stop(self) -> bool:
         recorded, self.recording = self.recording, False

@@ -24,7 +24,7 @@ def table(result: Mapping) -> str:
                 + (f"{ratio:>10.2f}" if ratio else "")
             )
     padding = ", ".join(f"{phase} {x:.0%}" for phase, x in result["padding_of_stock"].items())
-    lines.append(f"padding in what stock computes: {padding}; the project's rows have none")
+    lines.append(f"padding in what stock computes: {padding}; the project fills recorded rows only")
     if "agreement" in result:
         lines += _agreement(result["agreement"])
     return "\n".join(lines)
