@@ -48,11 +48,12 @@ class Split(Section):
 
 
 class Prompt(Section):
-    """Shares of a backbone's tokens that each part keeps when a battle is too long."""
+    """How a battle is shown: each part's share of the tokens if it is too long, and counts."""
 
     prompt: Annotated[Share, Field(gt=0)]
     response_a: Annotated[Share, Field(gt=0)]
     response_b: Annotated[Share, Field(gt=0)]
+    counts: bool  # write the words, lines and marks of each answer before it
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "Prompt":

@@ -5,6 +5,7 @@ only in what they know. Its parts are tokenised once and joined as ids: a user's
 neither make a special token nor be cut inside one.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,14 @@ PROMPT, ANSWER_A, ANSWER_B = "\n\nUser: ", "\n\nAnswer A: ", "\n\nAnswer B: "
 QUESTION = "\n\nThe better answer (A, B or tie):"
 ANSWERS = (" A", " B", " tie")  # in the order of battles.LABELS
 ELLIPSIS = " […] "
+COUNTS = {
+    "words": r"\S+",
+    "lines": r"[^\n]+",
+    "list items": r"(?m)^\s*(?:[-*•]|\d+[.)]) ",
+    "headings": r"(?m)^#+ ",
+    "bold": r"\*\*[^*\n]+\*\*",
+    "code blocks": r"```[^`]*```",
+}
 SHORTEST_ROUND = 48  # tokens; an older round with less room than this is dropped whole
 
 
@@ -58,6 +67,7 @@ class Template:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, shares: Prompt) -> None:
         self.tokenizer = tokenizer
         self.shares = (shares.prompt, shares.response_a, shares.response_b)
+        self.show = counted if shares.counts else str
         self.start = leading_special(tokenizer)
         self.marks = self._ids([PROMPT, ANSWER_A, ANSWER_B])
         self.question, self.ellipsis = self._ids([QUESTION, ELLIPSIS])
@@ -73,7 +83,14 @@ class Template:
     def tokenize(self, battles: Iterable[tuple[Sequence, Sequence, Sequence]]) -> list[list[Round]]:
         """Tokenise battles given as (prompt, response_a, response_b), each a sequence of turns."""
         turns = [list(zip(*battle, strict=True)) for battle in battles]
-        flat = self._ids([text for rounds in turns for texts in rounds for text in texts])
+        flat = self._ids(
+            [
+                text
+                for rounds in turns
+                for prompt, a, b in rounds
+                for text in (prompt, self.show(a), self.show(b))
+            ]
+        )
         tokens = iter(flat)
         return [
             [Round(next(tokens), next(tokens), next(tokens)) for _ in rounds] for rounds in turns
@@ -124,6 +141,12 @@ class Template:
         if not texts:
             return []
         return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
+
+
+def counted(answer: str) -> str:
+    """An answer after its length and format in words, for a backbone that cannot count them."""
+    counts = (f"{len(re.findall(pattern, answer))} {name}" for name, pattern in COUNTS.items())
+    return f"({', '.join(counts)}) {answer}"
 
 
 def fill(lengths: Sequence[int], shares: Sequence[float], room: int) -> list[int]:

@@ -65,6 +65,24 @@ def test_a_packed_example_has_the_logits_it_has_alone(tiny, params, architecture
     assert together.std(dim=0).max() > 1e-3, "the examples must be told apart"
 
 
+def test_in_half_precision_a_language_model_heads_logits_are_not_rounded(tiny, params):
+    """bfloat16 has 8 bits: logits near 16 would lie 0.125 apart, and so would probabilities."""
+    update = {"objective": "sft", "dtype": "bfloat16"}
+    model = build(tiny("llama"), params.train.model_copy(update=update), CPU).eval()
+    head = model.get_base_model().lm_head
+    hidden = torch.randn(7, head.in_features, dtype=torch.bfloat16, requires_grad=True)
+    found = head(hidden)
+    exact = hidden.detach().double() @ head.weight.detach().double().T
+    torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=1e-5)
+    (row,) = pack([[5, 6, 7], [8, 9]], 100)
+    assert (logits(model, row).bfloat16().float() != logits(model, row)).any()
+
+    pull = torch.randn(found.shape)
+    found.backward(pull)
+    expected = pull.double() @ head.weight.detach().double()
+    assert (hidden.grad.double() - expected).norm() < 0.01 * expected.norm()
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3", "qwen2"])
 def test_packed_attention_is_eager_attention(tiny, params, architecture):
     """Also where an example is longer than the sliding window of 16 tokens."""

@@ -12,7 +12,7 @@ from stages.params import Params, Prompt
 from stages.prompts import ANSWERS, Round, Template, answer_ids, fill, leading_special
 from tests.conftest import REPO
 
-SHARES = Prompt(prompt=0.2, response_a=0.4, response_b=0.4)
+SHARES = Prompt(prompt=0.2, response_a=0.4, response_b=0.4, counts=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 TURNS = st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4)
 # A session's tokenizer is shared between examples on purpose: it holds no state.
@@ -105,6 +105,19 @@ def test_the_oldest_rounds_are_dropped_first(tokenizer):
     text = tokenizer.decode(shape.encode(rounds_of(shape, turns)).ids)
     assert "prompt 5" in text and "first 5" in text and "second 5" in text
     assert "prompt 0" not in text
+
+
+def test_counts_stand_before_their_answer_and_survive_truncation(tokenizer):
+    shape = Template(tokenizer, 1000, SHARES.model_copy(update={"counts": True}))
+    rounds = rounds_of(shape, [("p", "- one\n- two\n" * 300, "**short** answer")])
+    long = "1200 words, 600 lines, 600 list items, 0 headings, 0 bold, 0 code blocks"
+    short = "2 words, 1 lines, 0 list items, 0 headings, 1 bold, 0 code blocks"
+    for swapped, a, b in ((False, long, short), (True, short, long)):
+        encoded = shape.encode(rounds, swapped)
+        text = tokenizer.decode(encoded.ids).replace(" ", "")
+        assert f"AnswerA:({a})".replace(" ", "") in text
+        assert f"AnswerB:({b})".replace(" ", "") in text
+        assert encoded.dropped > 0
 
 
 def test_dropped_tokens_are_counted(tokenizer):

@@ -22,9 +22,9 @@ class Project:
     def __init__(self, base: PreTrainedModel, params: Params, batch: Batch) -> None:
         self.model = adapt(base, params.train)
         few = Examples(range(3), batch.ids[:3], batch.labels[:3], Verbatim())
-        repeatable()
-        self.compute, plan, passed = make_fast(self.model, few, compute_for(params, None), params)
-        repeatable(False)
+        compute = compute_for(params, None)
+        with repeatable():
+            self.compute, plan, passed = make_fast(self.model, few, compute, params)
         self.gates = [gate.name for gate in passed]
         self.attention, self.memory = base.config._attn_implementation, str(plan)
 
@@ -32,9 +32,9 @@ class Project:
         """Add the gradient of the batch's mean loss; returns that loss, detached."""
         mine = _share(batch.ids)
         ids, labels = [batch.ids[i] for i in mine], [batch.labels[i] for i in mine]
-        repeatable()  # as in training; the stock recipe's sums are not
-        loss = accumulate(self.model, ids, labels, self.compute, Tensor.backward, len(batch.ids))
-        repeatable(False)
+        size = len(batch.ids)
+        with repeatable():  # as in training; the stock recipe's sums are not
+            loss = accumulate(self.model, ids, labels, self.compute, Tensor.backward, size)
         processes.add_up(loss, [p for p in self.model.parameters() if p.requires_grad])
         return loss
 

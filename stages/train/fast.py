@@ -1,6 +1,7 @@
 """How passes are made fast on the device at hand: layers compiled, memory used, passes recorded."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -45,14 +46,20 @@ def make_fast(
         return compute, plan, passed
 
 
-def repeatable(wanted: bool = True) -> None:
+@contextlib.contextmanager
+def repeatable() -> Iterator[None]:
     """Let sums be made in one order, so that the same run on the same GPU gives the same numbers.
 
     Else the gradient of FlashAttention differs from run to run by rounding, and a training by much
     more than that: 0.004 of log loss on 494 votes.
     """
-    torch.use_deterministic_algorithms(wanted)
-    torch.utils.deterministic.fill_uninitialized_memory = not wanted  # nothing reads it
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def compile_if_wanted(

@@ -40,6 +40,7 @@ class Trained:
     summary: dict
 
 
+@repeatable()
 def train_fold(
     weights: Path, training: pd.DataFrame, held_out: pd.DataFrame, params: Params, folder: Path
 ) -> Trained:
@@ -54,7 +55,6 @@ def train_fold(
         GateFailed: the run cannot learn, or went wrong.
     """
     transformers.set_seed(params.train.seed)
-    repeatable()
     tokenizer = AutoTokenizer.from_pretrained(weights)
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
     examples, validation = tokenize(training, template), tokenize(held_out, template)

@@ -1,10 +1,12 @@
 """A quantised, frozen backbone with a trainable adapter and a head read at each last token."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -101,6 +103,9 @@ def adapt(base: PreTrainedModel, train: Train) -> PeftModel:
     classify = train.objective == "classify"
     if classify:
         nn.init.zeros_(base.score.weight)
+    else:
+        vocabulary = base.get_output_embeddings()
+        vocabulary.forward = partial(_Float32Logits.apply, vocabulary.weight)
     read_last_tokens(base)
     model = get_peft_model(base, _lora(train, classify))
     for layer in decoder_layers(base):
@@ -161,12 +166,32 @@ def read_last_tokens(base: PreTrainedModel) -> None:
         row = {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False}
         row["segments"] = segments(lengths, longest, bounds, base.config)
         if not hasattr(base, HEAD):
-            return whole(**row).logits[0].float()
+            return whole(**row).logits[0]
         hidden = base.base_model(**row).last_hidden_state[0]
         with torch.autocast(hidden.device.type, enabled=False):
             return base.score(hidden.float())
 
     base.forward = forward
+
+
+class _Float32Logits(torch.autograd.Function):
+    """A product with a frozen half-precision weight whose sums stay float32.
+
+    Rounded to bfloat16, logits of a language-model head lie 0.125 apart.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, weight: Tensor, hidden: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        if weight.device.type == "cuda" and weight.dtype != torch.float32:
+            flat = torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=torch.float32)
+            return flat.unflatten(0, hidden.shape[:-1])
+        return hidden.float() @ weight.float().T
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:
+        (weight,) = ctx.saved_tensors
+        return None, gradient.to(weight.dtype) @ weight
 
 
 def head(model: PeftModel) -> nn.Module:
