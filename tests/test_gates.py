@@ -1,6 +1,7 @@
 """Each known reason why a run stays at the class prior, planted, and the gate that it meets."""
 
 import itertools
+from dataclasses import replace
 from types import MethodType
 
 import bitsandbytes as bnb
@@ -20,6 +21,7 @@ from stages.train.fold import a_few
 from stages.train.layers import decoder_layers
 from stages.train.model import build, head
 from stages.train.objective import Objective
+from tests.test_graphs import Filled
 
 CPU = torch.device("cpu")
 
@@ -216,9 +218,29 @@ def test_12_labels_are_permuted(setting):
     assert setting.failed() == {"labels"}
 
 
+def test_12_examples_are_other_battles(setting):
+    setting.truth.pop(setting.examples.ids[0])
+    assert setting.failed() == {"labels"}
+
+
 def test_12_answers_are_swapped_without_their_labels(setting, monkeypatch):
     monkeypatch.setattr(Examples, "label", lambda self, i, swapped=False: self.labels[i])
     assert setting.failed() == {"swap"}
+
+
+def test_no_pass_is_plain_once_the_longest_row_is_recorded(setting, monkeypatch):
+    """Its recording may take all memory that a GPU has."""
+    kinds, run = [], Compute.run
+    recorded = replace(setting.compute, recorder=Filled())
+    monkeypatch.setattr(
+        Compute, "run", lambda c, *args: (kinds.append(bool(c.recorder)), run(c, *args))[1]
+    )
+    full_row = [[5] * 60, [7] * 60]
+    (gate,) = gates.check_recorded(
+        setting.model, setting.examples, setting.compute, recorded, full_row
+    )
+    assert gate.passed
+    assert kinds == sorted(kinds) and set(kinds) == {False, True}
 
 
 def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.results import contents, document, figures
 from bench.results.learning_curve import learning_curve
-from bench.results.restore import Restored, restore
+from bench.results.restore import Restored, restore, restore_shared
 from stages.errors import UserError, stage
 from stages.report.figures import of_runs
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="bring the document up to date")
     options = parser.parse_args()
     restored = restore(FOLDER, options.votes)
-    found = blocks(restored)
+    found = blocks(restored) | shared_blocks(restore_shared(FOLDER, options.votes))
     for name, body in found.items():
         print(f"{name}\n\n{body}\n")
     written = DOCUMENT.read_text(encoding="utf-8")
@@ -58,6 +58,17 @@ def blocks(restored: Restored) -> dict[str, str]:
         "cost": figures.cost(combinations),
         "tuning": figures.probes(FOLDER / "tuning.csv"),
         "probes": figures.probes(FOLDER / "probes.csv"),
+    }
+
+
+def shared_blocks(shared: Restored | None) -> dict[str, str]:
+    """Those of all runs on the folds that each has, for where some lack a fold."""
+    if shared is None:
+        return dict.fromkeys(("shared-ladder", "shared-pairs"), "Every run has the same folds.")
+    combinations = shared.combinations
+    return {
+        "shared-ladder": figures.ladder(combinations),
+        "shared-pairs": figures.pairs(combinations),
     }
 
 

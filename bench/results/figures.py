@@ -161,10 +161,10 @@ def probes(path: Path) -> str:
     """Validation loss by epoch of the settings that were tried on one fold.
 
     Args:
-        path: of a table with run, epoch and validation_loss.
+        path: of a table with run, epoch (or what else was measured) and validation_loss.
     """
-    table = pd.read_csv(path).pivot_table(
-        index="run", columns="epoch", values="validation_loss", sort=False
-    )
+    tried = pd.read_csv(path, dtype={"epoch": str})
+    table = tried.pivot_table(index="run", columns="epoch", values="validation_loss")
     cells = table.map(lambda loss: "" if pd.isna(loss) else f"{loss:.3f}")
-    return markdown([f"epoch {epoch}" for epoch in table], cells.reset_index().to_numpy())
+    titles = [f"epoch {epoch}" if epoch.isdecimal() else epoch for epoch in table]
+    return markdown(titles, cells.reset_index().to_numpy())

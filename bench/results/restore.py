@@ -40,6 +40,15 @@ class Votes:
     baselines: dict[str, np.ndarray]
     md5: str
 
+    def of(self, folds: set[int]) -> "Votes":
+        """The votes of some folds; baselines have seen what the backbones have."""
+        kept = self.battles.fold.isin(folds).to_numpy()
+        battles, features = (
+            table[kept].reset_index(drop=True) for table in (self.battles, self.features)
+        )
+        baselines = {name: predicted[kept] for name, predicted in self.baselines.items()}
+        return Votes(battles, features, baselines, self.md5)
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -76,7 +85,7 @@ class Restored:
 
 
 def restore(folder: Path, raw: Path) -> Restored:
-    """Evaluate every run, and the mean of each combination's seeds.
+    """Evaluate every run that has all folds, and the mean of each combination's seeds.
 
     Args:
         folder: a folder in it for each run, with its predictions.parquet, folds.json, curves.csv
@@ -86,8 +95,27 @@ def restore(folder: Path, raw: Path) -> Restored:
     Raises:
         UserError: some of their votes are not in the file, or a run has other votes or folds.
     """
+    folds = _folds(folder)
+    whole = [run for run in folds if folds[run] == set.union(*folds.values())]
+    return _restore(whole, _votes(raw, whole[0]))
+
+
+def restore_shared(folder: Path, raw: Path) -> Restored | None:
+    """Evaluate every run on the votes of the folds that all have; None if all have the same."""
+    folds = _folds(folder)
+    most = max(folds, key=lambda run: len(folds[run]))
+    shared = set.intersection(*folds.values())
+    return None if shared == folds[most] else _restore(list(folds), _votes(raw, most).of(shared))
+
+
+def _folds(folder: Path) -> dict[Path, set[int]]:
+    """The folds that each shipped run was predicted in."""
     shipped = sorted(path.parent for path in folder.glob(f"*/{PARAMS}"))
-    votes = _votes(raw, shipped[0])
+    columns = (pd.read_parquet(run / "predictions.parquet", columns=["fold"]) for run in shipped)
+    return {run: set(column.fold) for run, column in zip(shipped, columns, strict=True)}
+
+
+def _restore(shipped: list[Path], votes: Votes) -> Restored:
     runs = [_read(run, votes) for run in shipped]
     return Restored(runs, _combinations(runs, votes), votes)
 
@@ -116,7 +144,11 @@ def _votes(raw: Path, run: Path) -> Votes:
 
 
 def _read(run: Path, votes: Votes) -> Result:
+    folds = set(votes.battles.fold)
     shipped = pd.read_parquet(run / "predictions.parquet")
+    shipped = shipped[shipped.fold.isin(folds)]
+    summaries = json.loads((run / "folds.json").read_text(encoding="utf-8"))
+    curves = pd.read_csv(run / "curves.csv").groupby("fold")
     rows = votes.battles[["id", "fold"]].merge(shipped, on=["id", "fold"], validate="one_to_one")
     if not len(shipped) == len(rows) == len(votes.battles):
         raise UserError(
@@ -128,8 +160,8 @@ def _read(run: Path, votes: Votes) -> Result:
         yaml.safe_load((run / PARAMS).read_text(encoding="utf-8")),
         *evaluate.order_probabilities(rows),
         rows,
-        json.loads((run / "folds.json").read_text(encoding="utf-8")),
-        [curve for _, curve in pd.read_csv(run / "curves.csv").groupby("fold")],
+        [summary for summary in summaries if summary["fold"] in folds],
+        [curve for fold, curve in curves if fold in folds],
         votes,
     )
 

@@ -1,19 +1,18 @@
 """How passes are made fast on the device at hand: layers compiled, memory used, passes recorded."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from peft import PeftModel
-from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
 
 from stages.errors import UserError
 from stages.params import Params
 from stages.train import gates, graphs, memory
-from stages.train.compute import Compute, accumulate
+from stages.train.compute import Compute
 from stages.train.examples import Examples
 from stages.train.layers import plain_layers
 
@@ -35,9 +34,13 @@ def make_fast(
         return compute, plan, passed
     recorder = graphs.Recorder(model, graphs.grid(plan.row_tokens, longest))
     recorded = replace(compute, recorder=recorder)
+    full_row = memory.full_row(plan.row_tokens, longest)
     try:
-        record_first(model, memory.full_row(plan.row_tokens, longest), recorded)
-        return recorded, plan, passed + gates.check_recorded(model, few, compute, recorded)
+        return (
+            recorded,
+            plan,
+            passed + gates.check_recorded(model, few, compute, recorded, full_row),
+        )
     except RuntimeError as error:
         cause = " ".join(str(error).splitlines()[:2])
         if train.cuda_graphs != "auto":
@@ -97,12 +100,3 @@ def records(model: PeftModel, wanted: bool | str) -> bool:
     if wanted is True and why_not:
         raise UserError(f"train.cuda_graphs is true, but {why_not}: set it to auto or false")
     return bool(wanted) and not why_not
-
-
-def record_first(model: PeftModel, row: Sequence[Sequence[int]], recorded: Compute) -> None:
-    """Record a pass over the longest row, so that all others fit into its memory."""
-    model.train()
-    for _ in range(2):  # the first time a row is not recorded
-        accumulate(model, row, [0] * len(row), recorded, Tensor.backward)
-    model.eval()
-    model.zero_grad(set_to_none=True)
