@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -41,12 +43,18 @@ class Workspace:
     def write_params(self) -> None:
         (self.path / "params.yaml").write_text(yaml.safe_dump(self.raw), encoding="utf-8")
 
-    def start(self, *stage: str) -> subprocess.Popen:
+    def start(self, *stage: str, largest_file: int | None = None) -> subprocess.Popen:
+        """Start a stage, which can write no larger file, as if the disk were full."""
+
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
         environment = os.environ | {"PYTHONPATH": str(REPO), "DVC_ROOT": str(self.path)}
         return subprocess.Popen(
             [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:]],
             cwd=self.path,
             env=environment,
+            preexec_fn=limit if largest_file else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -153,6 +161,21 @@ def test_a_checkpoint_cut_short_by_the_kill_is_passed_over(whole, workspace):
     state.write_text(state.read_text(encoding="utf-8")[:100], encoding="utf-8")
     workspace.run("train", "0")
     pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+
+
+def test_on_a_full_disk_it_says_so_and_loses_no_step(whole, workspace):
+    workspace.kill_after(2, "train", "0")
+    (folder,) = (workspace.path / ".state/checkpoints").glob("*/")
+    adapter = max(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    full = workspace.start("train", "0", largest_file=adapter + 1000)  # less than AdamW's state
+    output, _ = full.communicate(timeout=300)
+    assert full.returncode == 1 and "Traceback" not in output
+    assert re.search(
+        r"error: the checkpoint of step [46] could not be written to .* make room", output
+    )
+    assert "going on from step" in workspace.run("train", "0")
+    pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+    pd.testing.assert_frame_equal(workspace.curves(), whole.curves())
 
 
 PLAIN = """

@@ -168,13 +168,14 @@ def ratios(paths: Mapping[str, dict]) -> dict[str, float]:
 
 
 def add_flops(result: dict) -> None:
-    """Add useful TFLOP/s, and their share of the peak, to what was measured of each path."""
+    """Add useful TFLOP/s, and their share of all GPUs' peak, to what was measured of each path."""
+    peak = result["matmul_tflops"] * result["processes"]
     for path in result["paths"].values():
         for phase in PHASES:
             if phase in path:
                 found, per_token = path[phase], FLOPS[phase] * result["linear_parameters"]
                 found["tflops"] = found["tokens_per_second"] * per_token / 1e12
-                found["share_of_peak"] = found["tflops"] / result["matmul_tflops"]
+                found["share_of_peak"] = found["tflops"] / peak
 
 
 def require_agreement(found: Mapping | None) -> None:

@@ -16,11 +16,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from stages.params import Params
 from stages.prompts import Template
 from stages.train import gates, processes, sharding
+from stages.train.checkpoints import last_checkpoint
 from stages.train.compute import Compute, compute_for
 from stages.train.examples import Examples, tokenize
 from stages.train.fast import make_fast, repeatable
 from stages.train.model import build
-from stages.train.trainer import PackedTrainer, last_checkpoint, predict_together
+from stages.train.trainer import PackedTrainer, predict_together
 
 
 @dataclass(frozen=True)

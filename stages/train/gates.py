@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from peft import PeftModel
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from stages.errors import UserError
 from stages.prompts import Round, leading_special
 from stages.train.attention import FLEX, PACKED, soft_capped
+from stages.train.checkpoints import writing
 from stages.train.compute import Compute, accumulate, class_logits
 from stages.train.examples import MIRRORED, Examples
 from stages.train.layers import compile_layers
@@ -336,7 +338,8 @@ def reload(model: PeftModel, examples: Examples, compute: Compute, logits: Tenso
     if compute.objective.answers is None:
         lost += head(model).parameters()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad(), _kept(lost):
-        model.save_pretrained(folder)
+        with writing("the adapter, to be read back,", Path(folder)):
+            model.save_pretrained(folder)
         for parameter in lost:
             parameter.zero_()
         set_peft_model_state_dict(model, load_peft_weights(folder, device="cpu"))

@@ -15,6 +15,7 @@ from stages import backbones
 from stages.params import load
 from stages.root import state
 from stages.train import processes
+from stages.train.checkpoints import writing
 from stages.train.fingerprint import fingerprint, versions
 from stages.train.fold import Trained, train_fold
 
@@ -47,7 +48,8 @@ def run(fold: int) -> None:
         if first:
             facts = {"fold": fold, "fingerprint": key, "checkpoint": record}
             facts["objective"] = params.train.objective
-            _write(fold, trained, {**facts, **trained.summary, "versions": versions()})
+            with writing(f"what fold {fold} has learned", Path.cwd()):
+                _write(fold, trained, {**facts, **trained.summary, "versions": versions()})
             shutil.rmtree(folder)
 
 

@@ -1,7 +1,6 @@
 """Training on packed rows: transformers' Trainer with its step, order and validation replaced."""
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from stages.errors import UserError
 from stages.params import Params
 from stages.train import processes
+from stages.train.checkpoints import writing
 from stages.train.compute import Compute, accumulate, class_logits
 from stages.train.examples import MIRRORED, Examples
 from stages.train.gates import require_finite
@@ -26,7 +26,6 @@ from stages.train.packing import Step, plan, share
 from stages.train.sharding import sharded
 
 IDLE = [0]  # the tokens of a pass that counts nothing
-TRAINER_STATE = "trainer_state.json"  # what transformers writes last into a checkpoint
 
 
 class PackedTrainer(Trainer):
@@ -143,6 +142,11 @@ class PackedTrainer(Trainer):
         """Log with the epochs of the plan, and the seconds so far, which resuming continues."""
         super().log({**logs, "train_seconds": self.seconds}, start_time)
 
+    def _save_checkpoint(self, *args: object) -> None:
+        step = self.state.global_step
+        with writing(f"the checkpoint of step {step}", Path(self.args.output_dir)):
+            super()._save_checkpoint(*args)
+
     def floating_point_ops(self, inputs: Step) -> int:
         """Not estimated: transformers counts padding, and there is none."""
         return 0
@@ -200,22 +204,6 @@ def log_loss(model: PeftModel, examples: Examples, compute: Compute) -> float:
     """Mean three-class log loss over examples in the file's order."""
     logits = torch.from_numpy(predict_together(model, examples, compute, swapped=False))
     return nn.functional.cross_entropy(logits, torch.tensor(examples.labels)).item()
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, if any."""
-    whole = [
-        state.parent for state in folder.glob(f"checkpoint-*/{TRAINER_STATE}") if _whole(state)
-    ]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
-def _whole(state: Path) -> bool:
-    try:
-        json.loads(state.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
 
 
 def _optimizer(model: PeftModel, params: Params) -> torch.optim.AdamW:
