@@ -53,7 +53,7 @@ class Prompt(Section):
     prompt: Annotated[Share, Field(gt=0)]
     response_a: Annotated[Share, Field(gt=0)]
     response_b: Annotated[Share, Field(gt=0)]
-    counts: bool  # write the words, lines and marks of each answer before it
+    counts: bool = False  # write the words, lines and marks of each answer before it
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "Prompt":

@@ -24,7 +24,7 @@ COUNTS = {
     "list items": r"(?m)^\s*(?:[-*•]|\d+[.)]) ",
     "headings": r"(?m)^#+ ",
     "bold": r"\*\*[^*\n]+\*\*",
-    "code blocks": r"```[^`]*```",
+    "code blocks": r"(?s)```.*?```",
 }
 SHORTEST_ROUND = 48  # tokens; an older round with less room than this is dropped whole
 

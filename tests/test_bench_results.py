@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from bench.results import __main__ as command
 from bench.results import document, figures, learning_curve
-from bench.results.restore import Restored, restore
+from bench.results.restore import Restored, read_votes, restore
 from stages.battles import LABELS, read_raw
 from stages.errors import UserError
 from stages.prepare import prepare
@@ -80,7 +80,7 @@ def repository(tmp_path_factory, votes) -> Path:
 
 @pytest.fixture(scope="module")
 def restored(repository) -> Restored:
-    return restore(repository / "docs/results", STARTER)
+    return restored_in(repository / "docs/results")
 
 
 @pytest.fixture
@@ -120,6 +120,10 @@ def predictions(votes: pd.DataFrame, skill: float, seed: int) -> pd.DataFrame:
     return table.assign(tokens=50, tokens_dropped=0, **dict(zip(LOGITS, logits.T, strict=True)))
 
 
+def restored_in(results: Path) -> Restored:
+    return restore(results, read_votes(results, STARTER))
+
+
 def plain_log_loss(runs: list[Path], votes: pd.DataFrame) -> float:
     """Of the mean of the runs' probabilities in both orders, without the project's code."""
     rows = [votes.merge(pd.read_parquet(run / "predictions.parquet"), on="id") for run in runs]
@@ -154,7 +158,7 @@ def test_changed_predictions_change_the_figures(copy, restored):
     table = pd.read_parquet(path)
     table.loc[0, "ab_a"] += 5
     table.to_parquet(path, index=False)
-    changed = restore(Path("docs/results"), STARTER)
+    changed = restored_in(Path("docs/results"))
     assert figures.ladder(changed.combinations) != figures.ladder(restored.combinations)
 
 
@@ -176,7 +180,7 @@ def test_the_ladder_has_each_seed_alone_and_their_mean_prediction(restored, repo
     each = [plain_log_loss([run], votes) for run in two]
     mean, least, most = np.mean(each), min(each), max(each)
     rows = figures.ladder(restored.combinations).splitlines()
-    (alone,) = (row for row in rows if "tiny-gemma" in row and "one of 2 seeds |" in row)
+    (alone,) = (row for row in rows if "tiny-gemma" in row and ": 2 seeds, each alone |" in row)
     (together,) = (row for row in rows if "tiny-gemma" in row and "prediction of 2 seeds |" in row)
     (llama,) = (row for row in rows if "tiny-llama" in row)
     assert f"| {mean:.4f} [{least:.4f}, {most:.4f}] |" in alone
@@ -202,6 +206,48 @@ def test_the_learning_curve_has_the_backbone_that_was_trained_on_fewer_votes(
     assert not any(row.startswith("| llama") for row in rows)
 
 
+# Runs that lack a fold
+
+
+def test_a_run_that_lacks_a_fold_is_compared_on_those_that_all_have(copy, restored, votes):
+    results = Path("docs/results")
+    path = results / "llama/predictions.parquet"
+    table = pd.read_parquet(path)
+    table[table.fold != 1].to_parquet(path, index=False)
+
+    read = read_votes(results, STARTER)
+    assert [c.name for c in restore(results, read).combinations] == ["gemma"]
+
+    shared = restore(results, read.of({0, 2}))
+    assert {run.name for run in shared.runs} == {run.name for run in restored.runs}
+    (llama,) = (run for run in shared.runs if run.name == "llama")
+    some = votes[np.arange(len(votes)) % FOLDS != 1].reset_index(drop=True)
+    expected = plain_log_loss([results / "llama"], some)
+    assert llama.metrics["log_loss"] == pytest.approx(expected, abs=1e-9)
+    assert [fold["fold"] for fold in llama.folds] == [0, 2] and len(llama.curves) == 2
+    kept = restored.votes.battles.fold.isin({0, 2}).to_numpy()
+    prior, whole = (r.votes.baselines["prior"] for r in (shared, restored))
+    assert np.array_equal(prior, whole[kept]), "as fitted on all votes"
+
+
+def test_it_says_which_runs_lack_a_fold(copy, monkeypatch, capsys):
+    path = Path("docs/results/llama/predictions.parquet")
+    table = pd.read_parquet(path)
+    table[table.fold != 1].to_parquet(path, index=False)
+    run_command(monkeypatch, "--write")
+    assert (
+        "llama lacks fold {1}: it is in the tables of shared folds only" in capsys.readouterr().out
+    )
+
+
+def test_without_a_run_of_all_folds_there_is_nothing_to_show(copy):
+    for run in Path("docs/results").glob("*/predictions.parquet"):
+        table = pd.read_parquet(run)
+        table[table.fold != ("llama" in str(run))].to_parquet(run, index=False)
+    with pytest.raises(UserError, match=r"all of the folds \[0, 1, 2\], found none: gemma-10 has"):
+        restored_in(Path("docs/results"))
+
+
 # What is refused
 
 
@@ -209,7 +255,7 @@ def test_votes_that_lack_some_of_the_runs_are_refused(repository, tmp_path):
     some = tmp_path / "some.csv"
     pd.read_csv(STARTER, dtype=str).iloc[5:].to_csv(some, index=False)
     with pytest.raises(UserError, match=r"some.csv: expected the 322 votes .* found 317 of them"):
-        restore(repository / "docs/results", some)
+        read_votes(repository / "docs/results", some)
 
 
 def test_a_run_in_other_folds_is_refused(copy):
@@ -217,7 +263,7 @@ def test_a_run_in_other_folds_is_refused(copy):
     table = pd.read_parquet(path)
     table.assign(fold=(table.fold + 1) % FOLDS).to_parquet(path, index=False)
     with pytest.raises(UserError, match=r"llama: expected a prediction of each of the 322 votes"):
-        restore(Path("docs/results"), STARTER)
+        restored_in(Path("docs/results"))
 
 
 def test_a_run_on_two_thirds_of_the_votes_is_neither_a_seed_nor_a_part(copy):
@@ -226,7 +272,25 @@ def test_a_run_on_two_thirds_of_the_votes_is_neither_a_seed_nor_a_part(copy):
     text = json.dumps([summary | {"examples": 134} for summary in summaries])
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"gemma-10: expected .* found 402"):
-        restore(Path("docs/results"), STARTER)
+        restored_in(Path("docs/results"))
+
+
+def test_a_seed_that_is_there_twice_is_refused(copy):
+    shutil.copytree("docs/results/llama", "docs/results/llama-again")
+    with pytest.raises(
+        UserError, match=r"each seed once, found: llama and llama-again are the same"
+    ):
+        restored_in(Path("docs/results"))
+
+
+def test_runs_that_were_trained_otherwise_are_no_seeds(copy):
+    path = Path("docs/results/gemma-10/params.yaml")
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params["train"]["optimizer"]["max_grad_norm"] = 5.0
+    path.write_text(yaml.safe_dump(params), encoding="utf-8")
+    found = restored_in(Path("docs/results")).combinations
+    assert sorted(len(c.seeds) for c in found) == [1, 1, 1]
+    assert "clipped at 5" in figures.ladder(found)
 
 
 # What is shipped

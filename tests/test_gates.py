@@ -34,6 +34,7 @@ class Setting:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         template = Template(tokenizer, params.budget.max_tokens, params.prompt)
         self.examples = a_few(tokenize(battles, template))
+        self.held_out = self.examples.subset([])
         self.truth = dict(zip(battles.id, battles.label, strict=True))
         self.checkpoint = checkpoint
         self.compute = Compute(Objective(), CPU, torch.float32, params.budget.token_budget)
@@ -43,10 +44,15 @@ class Setting:
     def base(self):
         return self.model.get_base_model()
 
+    def check(self) -> list[gates.Gate]:
+        """Run the gates before the first step, in the order of train_fold."""
+        passed = gates.check_votes(self.examples, self.held_out, self.truth)
+        return passed + gates.check_before(self.model, self.examples, self.compute)
+
     def failed(self) -> set[str]:
         """The names of the gates that fail."""
         try:
-            gates.check_before(self.model, self.examples, self.truth, self.compute)
+            self.check()
         except gates.GateFailed as error:
             assert all(gate.name in str(error) for gate in error.gates)
             return {gate.name for gate in error.gates}
@@ -223,6 +229,11 @@ def test_12_examples_are_other_battles(setting):
     assert setting.failed() == {"labels"}
 
 
+def test_12_a_battle_to_predict_is_trained_on(setting):
+    setting.held_out = setting.examples.subset([1])
+    assert setting.failed() == {"held_out"}
+
+
 def test_12_answers_are_swapped_without_their_labels(setting, monkeypatch):
     monkeypatch.setattr(Examples, "label", lambda self, i, swapped=False: self.labels[i])
     assert setting.failed() == {"swap"}
@@ -230,27 +241,33 @@ def test_12_answers_are_swapped_without_their_labels(setting, monkeypatch):
 
 def test_no_pass_is_plain_once_the_longest_row_is_recorded(setting, monkeypatch):
     """Its recording may take all memory that a GPU has."""
-    kinds, run = [], Compute.run
+    passes, run = [], Compute.run
+
+    def noted(compute, work, row, *others):
+        passes.append((bool(compute.recorder), row.input_ids[0, 0].item()))
+        return run(compute, work, row, *others)
+
+    monkeypatch.setattr(Compute, "run", noted)
     recorded = replace(setting.compute, recorder=Filled())
-    monkeypatch.setattr(
-        Compute, "run", lambda c, *args: (kinds.append(bool(c.recorder)), run(c, *args))[1]
-    )
-    full_row = [[5] * 60, [7] * 60]
+    full_row = [[123] * 60, [123] * 60]
     (gate,) = gates.check_recorded(
         setting.model, setting.examples, setting.compute, recorded, full_row
     )
     assert gate.passed
-    assert kinds == sorted(kinds) and set(kinds) == {False, True}
+    kinds = [recording for recording, _ in passes]
+    assert kinds == sorted(kinds) and not kinds[0], "plain ones come first"
+    first = kinds.index(True)
+    assert [token for _, token in passes[first : first + 3]] == [123, 123, passes[-1][1]]
 
 
 def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
     nn.init.normal_(head(setting.model).weight, std=1.0)
     with pytest.raises(gates.GateFailed, match=r"(?s)first_loss: found .*ln 3.*random values"):
-        gates.check_before(setting.model, setting.examples, setting.truth, setting.compute)
+        setting.check()
 
 
 def test_every_gate_has_its_causes(setting):
-    passed = gates.check_before(setting.model, setting.examples, setting.truth, setting.compute)
+    passed = setting.check()
     passed.append(gates.adapter_moved(setting.model))
     assert {gate.name for gate in passed} | {"training_loss", "compiled", "recorded"} == set(
         gates.CAUSES

@@ -49,6 +49,19 @@ def graphs():
     torch._dynamo.reset()
 
 
+def test_sums_are_in_one_order_only_while_that_is_wanted():
+    memory = torch.utils.deterministic
+
+    def state():
+        return torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+
+    before = state()
+    with pytest.raises(ZeroDivisionError), fast.repeatable():
+        assert torch.are_deterministic_algorithms_enabled() and state() != before
+        raise ZeroDivisionError
+    assert state() == before
+
+
 @pytest.mark.parametrize(
     ("gpu", "architecture", "dtype", "kernel"),
     [

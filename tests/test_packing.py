@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from stages.params import Quantization
 from stages.train.gates import probing
@@ -76,6 +77,9 @@ def test_in_half_precision_a_language_model_heads_logits_are_not_rounded(tiny, p
     torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=1e-5)
     (row,) = pack([[5, 6, 7], [8, 9]], 100)
     assert (logits(model, row).bfloat16().float() != logits(model, row)).any()
+
+    head.bias = nn.Parameter(torch.randn(head.out_features, dtype=torch.bfloat16))
+    torch.testing.assert_close(head(hidden) - found, head.bias.float().expand_as(found))
 
     pull = torch.randn(found.shape)
     found.backward(pull)

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from stages.train.checkpoints import writing
 from tests.conftest import REPO
 
 FAST = {"rows": 24, "max_tokens": 128, "token_budget": 256, "batch_size": 4, "epochs": 2}
@@ -176,6 +177,11 @@ def test_on_a_full_disk_it_says_so_and_loses_no_step(whole, workspace):
     assert "going on from step" in workspace.run("train", "0")
     pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
     pd.testing.assert_frame_equal(workspace.curves(), whole.curves())
+
+
+def test_what_is_no_failure_to_write_is_not_called_one(tmp_path):
+    with pytest.raises(RuntimeError, match="device-side"), writing("the checkpoint", tmp_path):
+        raise RuntimeError("CUDA error: device-side assert triggered")
 
 
 PLAIN = """

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from bench.results import contents, document, figures
 from bench.results.learning_curve import learning_curve
-from bench.results.restore import Restored, restore, restore_shared
+from bench.results.restore import Restored, folds_of, read_votes, restore
 from stages.errors import UserError, stage
 from stages.report.figures import of_runs
 
 DOCUMENT = Path("docs/results.md")
 FOLDER = Path("docs/results")
+TUNED = 0  # the fold by whose held-out votes settings were chosen
 PICTURES = ("ladder", "loss_curves")
 
 
@@ -29,8 +30,18 @@ def main() -> None:
     parser.add_argument("votes", type=Path, help="the file of raw votes")
     parser.add_argument("--write", action="store_true", help="bring the document up to date")
     options = parser.parse_args()
-    restored = restore(FOLDER, options.votes)
-    found = blocks(restored) | shared_blocks(restore_shared(FOLDER, options.votes))
+    votes = read_votes(FOLDER, options.votes)
+    restored = restore(FOLDER, votes)
+    every, folds = set(votes.battles.fold), folds_of(FOLDER)
+    for name in sorted(name for name in folds if folds[name] != every):
+        print(f"{name} lacks fold {every - folds[name]}: it is in the tables of shared folds only")
+    untuned = restore(FOLDER, votes.of(every - {TUNED}))
+    shared = restore(FOLDER, votes.of(set.intersection(*folds.values())))
+    found = blocks(restored) | {"untuned-ladder": figures.ladder(untuned.combinations)}
+    found |= {
+        "shared-ladder": figures.ladder(shared.combinations),
+        "shared-pairs": figures.pairs(shared.combinations),
+    }
     for name, body in found.items():
         print(f"{name}\n\n{body}\n")
     written = DOCUMENT.read_text(encoding="utf-8")
@@ -58,17 +69,6 @@ def blocks(restored: Restored) -> dict[str, str]:
         "cost": figures.cost(combinations),
         "tuning": figures.probes(FOLDER / "tuning.csv"),
         "probes": figures.probes(FOLDER / "probes.csv"),
-    }
-
-
-def shared_blocks(shared: Restored | None) -> dict[str, str]:
-    """Those of all runs on the folds that each has, for where some lack a fold."""
-    if shared is None:
-        return dict.fromkeys(("shared-ladder", "shared-pairs"), "Every run has the same folds.")
-    combinations = shared.combinations
-    return {
-        "shared-ladder": figures.ladder(combinations),
-        "shared-pairs": figures.pairs(combinations),
     }
 
 

@@ -33,7 +33,7 @@ def parts_of_gain(combinations: list[Combination]) -> str:
     """
     first = combinations[0].averaged
     named = {TITLES[name]: (first, name) for name in BASELINES[1:]}
-    named |= {c.name: (c.averaged, "backbone") for c in combinations}
+    named |= {c.title: (c.averaged, "backbone") for c in combinations}
     rows = [(title, *_parts(run, name)) for title, (run, name) in named.items()]
     return markdown(("gain over the class prior", "tie or not", "A or B"), rows)
 
@@ -117,7 +117,7 @@ def second_stage(restored: Restored) -> str:
     votes = restored.votes
     words_and_counts = joined_inputs(text_inputs(votes.battles), count_inputs(votes.features))
     return side_by_side(
-        {c.name: _fitted(c.averaged, words_and_counts) for c in restored.combinations}
+        {c.title: _fitted(c.averaged, words_and_counts) for c in restored.combinations}
     )
 
 

@@ -58,9 +58,9 @@ def ladder(combinations: list[Combination]) -> str:
     rungs = [_baseline(tables.TITLES[name], baselines[name]) for name in evaluate.BASELINES]
     for c in combinations:
         title, n = _as_trained(c.averaged), len(c.seeds)
-        rungs.append(_backbone(f"{title}, one of {n} seeds" if n > 1 else title, c.seeds))
+        rungs.append(_backbone(f"{title}: {n} seeds, each alone" if n > 1 else title, c.seeds))
         if n > 1:
-            rungs.append(_backbone(f"{title}, mean prediction of {n} seeds", [c.averaged]))
+            rungs.append(_backbone(f"{title}: mean prediction of {n} seeds", [c.averaged]))
     rungs.sort(key=lambda rung: -rung[0])
     header = ("log loss", "gain over the class prior", "accuracy", "gain beyond length and format")
     return markdown(header, (cells for _, cells in rungs))
@@ -91,6 +91,7 @@ def _as_trained(run: Result) -> str:
     objective, rates = run.params["train"]["objective"], f"lr {checkpoint['lr']:g}"
     if objective == "classify":
         rates += f", head_lr {checkpoint['head_lr']:g}"
+    rates += f", clipped at {run.params['train']['optimizer']['max_grad_norm']:g}"
     return f"**{run.checkpoint}**, `{objective}`, {rates}"
 
 
@@ -135,7 +136,7 @@ def _described(combinations: list[Combination]) -> pd.DataFrame:
 def slices(combinations: list[Combination]) -> str:
     """Gain beyond length and format by slice of the votes."""
     votes = _described(combinations)
-    return side_by_side({c.name: _slices(c.averaged, votes) for c in combinations})
+    return side_by_side({c.title: _slices(c.averaged, votes) for c in combinations})
 
 
 def _slices(run: Result, votes: pd.DataFrame) -> dict[str, str]:

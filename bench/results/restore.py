@@ -14,6 +14,7 @@ import yaml
 from stages import evaluate, scores
 from stages.baselines import predict_baselines
 from stages.battles import read_raw
+from stages.compare.verdict import but_for_the_seed, repeated
 from stages.errors import UserError
 from stages.features import count_features
 from stages.params import Evaluate
@@ -21,6 +22,7 @@ from stages.prepare import prepare
 from stages.results import PARAMS, Result
 from stages.split import group
 
+PREDICTIONS = "predictions.parquet"
 TOLERANCE = 0.05  # of the share of training votes: prompt groups stay whole
 
 
@@ -52,7 +54,7 @@ class Votes:
 
 @dataclass(frozen=True)
 class Combination:
-    """A checkpoint trained for one objective.
+    """A checkpoint trained in one way.
 
     Attributes:
         seeds: a run for each seed of the training, on all training votes of each fold.
@@ -71,6 +73,12 @@ class Combination:
         return re.sub(r"-\d+$", "", self.seeds[0].name)
 
     @property
+    def title(self) -> str:
+        """What stands above what was made of `averaged`."""
+        n = len(self.seeds)
+        return f"{self.name}, mean of {n} seeds" if n > 1 else self.name
+
+    @property
     def objective(self) -> str:
         return self.seeds[0].params["train"]["objective"]
 
@@ -84,40 +92,60 @@ class Restored:
     votes: Votes
 
 
-def restore(folder: Path, raw: Path) -> Restored:
-    """Evaluate every run that has all folds, and the mean of each combination's seeds.
+def read_votes(folder: Path, raw: Path) -> Votes:
+    """All votes that any of the shipped runs predicted, in the runs' folds.
 
     Args:
         folder: a folder in it for each run, with its predictions.parquet, folds.json, curves.csv
-            and params.yaml; the runs have the same votes in the same folds.
+            and params.yaml; the runs have the same votes in the same folds, or lack a fold.
         raw: a file of raw votes, theirs among them.
 
     Raises:
-        UserError: some of their votes are not in the file, or a run has other votes or folds.
+        UserError: some of their votes are not in the file.
     """
-    folds = _folds(folder)
-    whole = [run for run in folds if folds[run] == set.union(*folds.values())]
-    return _restore(whole, _votes(raw, whole[0]))
+    tables = [
+        pd.read_parquet(run / PREDICTIONS, columns=["id", "fold"]) for run in _shipped(folder)
+    ]
+    predicted = pd.concat(tables).drop_duplicates("id")
+    battles, _, _ = prepare(read_raw(raw))
+    battles = battles.merge(predicted, on="id")
+    if len(battles) < len(predicted):
+        raise UserError(
+            f"{raw}: expected the {len(predicted)} votes that the runs in {folder} were trained "
+            f"on, found {len(battles)} of them by id: name the file they came from, or one that "
+            "holds them"
+        )
+    groups = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
+    battles, features = battles.assign(group=groups), count_features(battles)
+    baselines = predict_baselines(battles, features, battles.fold.to_numpy())
+    return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
 
 
-def restore_shared(folder: Path, raw: Path) -> Restored | None:
-    """Evaluate every run on the votes of the folds that all have; None if all have the same."""
-    folds = _folds(folder)
-    most = max(folds, key=lambda run: len(folds[run]))
-    shared = set.intersection(*folds.values())
-    return None if shared == folds[most] else _restore(list(folds), _votes(raw, most).of(shared))
-
-
-def _folds(folder: Path) -> dict[Path, set[int]]:
+def folds_of(folder: Path) -> dict[str, set[int]]:
     """The folds that each shipped run was predicted in."""
-    shipped = sorted(path.parent for path in folder.glob(f"*/{PARAMS}"))
-    columns = (pd.read_parquet(run / "predictions.parquet", columns=["fold"]) for run in shipped)
-    return {run: set(column.fold) for run, column in zip(shipped, columns, strict=True)}
+    runs = _shipped(folder)
+    return {r.name: set(pd.read_parquet(r / PREDICTIONS, columns=["fold"]).fold) for r in runs}
 
 
-def _restore(shipped: list[Path], votes: Votes) -> Restored:
-    runs = [_read(run, votes) for run in shipped]
+def restore(folder: Path, votes: Votes) -> Restored:
+    """Evaluate every run that has all folds of the votes, and the mean of each combination's seeds.
+
+    Raises:
+        UserError: there is no such run, or a run has other votes in one of the folds.
+    """
+    wanted, found = set(votes.battles.fold), folds_of(folder)
+    complete = [folder / name for name, folds in found.items() if folds >= wanted]
+    if not complete:
+        raise UserError(
+            f"{folder}: expected a run with all of the folds {sorted(wanted)}, found none: "
+            f"{', '.join(f'{name} has {sorted(folds)}' for name, folds in found.items())}"
+        )
+    runs = [_read(run, votes) for run in complete]
     return Restored(runs, _combinations(runs, votes), votes)
+
+
+def _shipped(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{PARAMS}"))
 
 
 def losses(runs: Sequence[Result], name: str = "backbone") -> np.ndarray:
@@ -127,25 +155,9 @@ def losses(runs: Sequence[Result], name: str = "backbone") -> np.ndarray:
     )
 
 
-def _votes(raw: Path, run: Path) -> Votes:
-    """The folds are those that a run was predicted in; the prompt groups come from the votes."""
-    predicted = pd.read_parquet(run / "predictions.parquet", columns=["id", "fold"])
-    battles, _, _ = prepare(read_raw(raw))
-    battles = battles.merge(predicted, on="id")
-    if len(battles) < len(predicted):
-        raise UserError(
-            f"{raw}: expected the {len(predicted)} votes that {run.name} was trained on, found "
-            f"{len(battles)} of them by id: name the file they came from, or one that holds them"
-        )
-    groups = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
-    battles, features = battles.assign(group=groups), count_features(battles)
-    baselines = predict_baselines(battles, features, battles.fold.to_numpy())
-    return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
-
-
 def _read(run: Path, votes: Votes) -> Result:
     folds = set(votes.battles.fold)
-    shipped = pd.read_parquet(run / "predictions.parquet")
+    shipped = pd.read_parquet(run / PREDICTIONS)
     shipped = shipped[shipped.fold.isin(folds)]
     summaries = json.loads((run / "folds.json").read_text(encoding="utf-8"))
     curves = pd.read_csv(run / "curves.csv").groupby("fold")
@@ -198,9 +210,9 @@ def _evaluated(
 
 
 def _combinations(runs: list[Result], votes: Votes) -> list[Combination]:
-    alike: dict[tuple[str, str], list[Result]] = {}
+    alike: dict[str, list[Result]] = {}
     for run in sorted(runs, key=lambda run: run.params["train"]["seed"]):
-        alike.setdefault((run.checkpoint, run.params["train"]["objective"]), []).append(run)
+        alike.setdefault(but_for_the_seed(run), []).append(run)
     found = [_combination(trained, votes) for trained in alike.values()]
     return sorted(found, key=lambda combination: -combination.averaged.metrics["log_loss"])
 
@@ -217,6 +229,8 @@ def _combination(runs: list[Result], votes: Votes) -> Combination:
             )
         parts.setdefault(part, []).append(run)
     seeds = parts.pop(1)
+    if twice := repeated(seeds):
+        raise UserError(f"expected each seed once, found: {'; '.join(twice)}; delete one of them")
     return Combination(seeds, _averaged(seeds, votes) if len(seeds) > 1 else seeds[0], parts)
 
 

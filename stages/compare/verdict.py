@@ -132,7 +132,7 @@ def repeated(results: Sequence[Result]) -> list[str]:
     return [
         f"{a.name} and {b.name} are the same run, with the same training seed"
         for a, b in combinations(results, 2)
-        if _but_for_the_seed(a) == _but_for_the_seed(b) and _seed(a) == _seed(b)
+        if but_for_the_seed(a) == but_for_the_seed(b) and _seed(a) == _seed(b)
     ]
 
 
@@ -213,11 +213,12 @@ def _entries(results: Sequence[Result]) -> list[Entry]:
     """Runs that differ only by the training's seed become one entry."""
     alike: dict[str, list[Result]] = {}
     for result in results:
-        alike.setdefault(_but_for_the_seed(result), []).append(result)
+        alike.setdefault(but_for_the_seed(result), []).append(result)
     return [_entry(runs) for runs in alike.values()]
 
 
-def _but_for_the_seed(result: Result) -> str:
+def but_for_the_seed(result: Result) -> str:
+    """What makes two runs differ in more than the seed of their training."""
     train = {k: v for k, v in result.params["train"].items() if k != "seed"}
     chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
     prompt = result.params["prompt"]

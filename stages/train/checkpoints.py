@@ -1,6 +1,7 @@
 """What a training keeps on disk while it runs, so that it can go on where it was stopped."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from stages.errors import UserError
 
 STATE = "trainer_state.json"  # what transformers writes last into a checkpoint
+WRITER = re.compile("inline_container|PytorchStreamWriter")  # torch.save's, in its RuntimeErrors
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -36,15 +38,12 @@ def writing(what: str, folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # Python's, torch.save's, safetensors'
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not WRITER.search(str(error)):
+            raise
         free = shutil.disk_usage(folder).free / 2**20
-        cause = str(error).strip().splitlines()[0]
         raise UserError(
             f"{what} could not be written to {folder.absolute()}, where {free:,.0f} MiB are free: "
-            f"{cause}; make room and run the same command again, which goes on from the last "
-            "checkpoint that is whole"
+            f"{error}; make room and run the same command again, which goes on from the last "
+            "checkpoint that is whole, if there is one"
         ) from None

@@ -36,11 +36,8 @@ def make_fast(
     recorded = replace(compute, recorder=recorder)
     full_row = memory.full_row(plan.row_tokens, longest)
     try:
-        return (
-            recorded,
-            plan,
-            passed + gates.check_recorded(model, few, compute, recorded, full_row),
-        )
+        passed += gates.check_recorded(model, few, compute, recorded, full_row)
+        return recorded, plan, passed
     except RuntimeError as error:
         cause = " ".join(str(error).splitlines()[:2])
         if train.cuda_graphs != "auto":
@@ -56,13 +53,15 @@ def repeatable() -> Iterator[None]:
     Else the gradient of FlashAttention differs from run to run by rounding, and a training by much
     more than that: 0.004 of log loss on 494 votes.
     """
-    before = torch.are_deterministic_algorithms_enabled()
+    settings = torch.utils.deterministic
+    before = torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it
+    settings.fill_uninitialized_memory = False  # nothing reads it
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        mode, settings.fill_uninitialized_memory = before
+        torch.set_deterministic_debug_mode(mode)
 
 
 def compile_if_wanted(

@@ -59,11 +59,13 @@ def train_fold(
     tokenizer = AutoTokenizer.from_pretrained(weights)
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
     examples, validation = tokenize(training, template), tokenize(held_out, template)
+    truth = dict(zip(training.id, training.label, strict=True))
+    passed = gates.check_votes(examples, validation, truth)
     compute = compute_for(params, tokenizer)
     load = sharding.build_sharded if sharding.wanted() else build
     model = load(weights, params.train, compute.device)
-    few, truth = a_few(examples), dict(zip(training.id, training.label, strict=True))
-    passed = gates.check_before(model, few, truth, compute)
+    few = a_few(examples)
+    passed += gates.check_before(model, few, compute)
     compute, plan, passed_as_well = make_fast(model, few, compute, params)
     passed += passed_as_well
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")

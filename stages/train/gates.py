@@ -35,6 +35,7 @@ CAUSES = {
         "labels were joined to the battles by place and not by id, or permuted",
         "the examples are of other battles than this fold's",
     ],
+    "held_out": ["the examples of another fold were taken", "the frames of the fold overlap"],
     "swap": ["answers A and B are exchanged without their labels, or labels without the answers"],
     "head": [
         "the head is not in modules_to_save, or the adapter's task type is another",
@@ -109,14 +110,23 @@ class GateFailed(UserError):
         super().__init__("\n".join(lines))
 
 
-def check_before(
-    model: PeftModel, examples: Examples, truth: Mapping[str, int], compute: Compute
-) -> list[Gate]:
-    """Run every gate that comes before the first step.
+def check_votes(training: Examples, held_out: Examples, truth: Mapping[str, int]) -> list[Gate]:
+    """Run the gates that need no model, on all examples.
+
+    Args:
+        truth: the label of each battle of the fold by id.
+
+    Raises:
+        GateFailed: naming every gate that failed.
+    """
+    return require([labels(training, truth), no_overlap(training, held_out)])
+
+
+def check_before(model: PeftModel, examples: Examples, compute: Compute) -> list[Gate]:
+    """Run every gate on the model that comes before the first step.
 
     Args:
         examples: a few real ones, some of usual length and the longest.
-        truth: the label of each battle by id, from the votes' own table.
 
     Raises:
         GateFailed: naming every gate that failed; first those that need no pass of the model.
@@ -125,7 +135,6 @@ def check_before(
     by_sight = require(
         [
             special_tokens(examples),
-            labels(examples, truth),
             swap(examples),
             *parameters(model, compute),
             soft_capping(model),
@@ -169,8 +178,8 @@ def check_recorded(
     """Record passes, and run the gate that they compute what plain ones do.
 
     Args:
-        full_row: the longest row, recorded first so that all others fit into its memory. Plain
-            passes come before: once that memory is taken there may be no room for theirs.
+        full_row: the row that needs the most memory, recorded first so that all others fit into
+            it. Plain passes come before: once it is taken there may be no room for theirs.
 
     Raises:
         GateFailed: they do not.
@@ -232,6 +241,12 @@ def labels(examples: Examples, truth: Mapping[str, int]) -> Gate:
     """Every label is the one its battle's id has in the votes."""
     wrong = sum(examples.label(i) != truth.get(id_) for i, id_ in enumerate(examples.ids))
     return Gate("labels", wrong == 0, f"{wrong} labels off the votes", "none")
+
+
+def no_overlap(training: Examples, held_out: Examples) -> Gate:
+    """No battle is both trained on and predicted."""
+    both = len(set(training.ids) & set(held_out.ids))
+    return Gate("held_out", both == 0, f"{both} battles to predict among those to train on", "none")
 
 
 def swap(examples: Examples) -> Gate:
@@ -413,8 +428,8 @@ def _alone(model: PeftModel, ids: Sequence[int], compute: Compute) -> Tensor:
     tokens = torch.tensor([ids], device=compute.device)
     with torch.no_grad():
         hidden = base.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0, -1:]
-        weight = head(model).weight
-        logits = hidden.to(weight.dtype) @ weight.T
+        read = head(model)
+        logits = nn.functional.linear(hidden.to(read.weight.dtype), read.weight, read.bias)
     cap = getattr(model.config, "final_logit_softcapping", None)
     if compute.objective.answers is not None and cap is not None:
         logits = torch.tanh(logits / cap) * cap

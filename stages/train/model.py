@@ -105,7 +105,7 @@ def adapt(base: PreTrainedModel, train: Train) -> PeftModel:
         nn.init.zeros_(base.score.weight)
     else:
         vocabulary = base.get_output_embeddings()
-        vocabulary.forward = partial(_Float32Logits.apply, vocabulary.weight)
+        vocabulary.forward = partial(_float32_logits, vocabulary)
     read_last_tokens(base)
     model = get_peft_model(base, _lora(train, classify))
     for layer in decoder_layers(base):
@@ -174,14 +174,17 @@ def read_last_tokens(base: PreTrainedModel) -> None:
     base.forward = forward
 
 
-class _Float32Logits(torch.autograd.Function):
-    """A product with a frozen half-precision weight whose sums stay float32.
+def _float32_logits(vocabulary: nn.Linear, hidden: Tensor) -> Tensor:
+    """A language-model head's logits, unrounded: in bfloat16 those near 20 lie 0.125 apart."""
+    logits = _Float32Product.apply(hidden, vocabulary.weight)
+    return logits if vocabulary.bias is None else logits + vocabulary.bias
 
-    Rounded to bfloat16, logits of a language-model head lie 0.125 apart.
-    """
+
+class _Float32Product(torch.autograd.Function):
+    """A product with a frozen half-precision weight whose sums stay float32."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, weight: Tensor, hidden: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
         if weight.device.type == "cuda" and weight.dtype != torch.float32:
             flat = torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=torch.float32)
@@ -189,9 +192,9 @@ class _Float32Logits(torch.autograd.Function):
         return hidden.float() @ weight.float().T
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
-        return None, gradient.to(weight.dtype) @ weight
+        return gradient.to(weight.dtype) @ weight, None
 
 
 def head(model: PeftModel) -> nn.Module:
