@@ -66,22 +66,24 @@ def test_a_packed_example_has_the_logits_it_has_alone(tiny, params, architecture
     assert together.std(dim=0).max() > 1e-3, "the examples must be told apart"
 
 
-def test_in_half_precision_a_language_model_heads_logits_are_not_rounded(tiny, params):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_in_half_precision_a_language_model_heads_logits_are_not_rounded(tiny, params, device):
     """bfloat16 has 8 bits: logits near 16 would lie 0.125 apart, and so would probabilities."""
     update = {"objective": "sft", "dtype": "bfloat16"}
-    model = build(tiny("llama"), params.train.model_copy(update=update), CPU).eval()
+    device = torch.device(device)
+    model = build(tiny("llama"), params.train.model_copy(update=update), device).eval()
     head = model.get_base_model().lm_head
-    hidden = torch.randn(7, head.in_features, dtype=torch.bfloat16, requires_grad=True)
+    hidden = torch.randn(7, head.in_features, device=device).bfloat16().requires_grad_()
     found = head(hidden)
     exact = hidden.detach().double() @ head.weight.detach().double().T
     torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=1e-5)
-    (row,) = pack([[5, 6, 7], [8, 9]], 100)
+    row = pack([[5, 6, 7], [8, 9]], 100)[0].to(device)
     assert (logits(model, row).bfloat16().float() != logits(model, row)).any()
 
-    head.bias = nn.Parameter(torch.randn(head.out_features, dtype=torch.bfloat16))
+    head.bias = nn.Parameter(torch.randn(head.out_features, device=device).bfloat16())
     torch.testing.assert_close(head(hidden) - found, head.bias.float().expand_as(found))
 
-    pull = torch.randn(found.shape)
+    pull = torch.randn(found.shape, device=device)
     found.backward(pull)
     expected = pull.double() @ head.weight.detach().double()
     assert (hidden.grad.double() - expected).norm() < 0.01 * expected.norm()
