@@ -12,7 +12,7 @@ from stages.params import Params, Prompt
 from stages.prompts import ANSWERS, Round, Template, answer_ids, fill, leading_special
 from tests.conftest import REPO
 
-SHARES = Prompt(prompt=0.2, response_a=0.4, response_b=0.4, counts=False)
+SHARES = Prompt(prompt=0.2, response_a=0.4, response_b=0.4)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 TURNS = st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4)
 # A session's tokenizer is shared between examples on purpose: it holds no state.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.results import contents, document, figures
 from bench.results.learning_curve import learning_curve
-from bench.results.restore import Restored, folds_of, read_votes, restore
+from bench.results.restore import Restored, Votes, folds_of, read_votes, restore
 from stages.errors import UserError, stage
 from stages.report.figures import of_runs
 
@@ -32,16 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     votes = read_votes(FOLDER, options.votes)
     restored = restore(FOLDER, votes)
-    every, folds = set(votes.battles.fold), folds_of(FOLDER)
-    for name in sorted(name for name in folds if folds[name] != every):
-        print(f"{name} lacks fold {every - folds[name]}: it is in the tables of shared folds only")
-    untuned = restore(FOLDER, votes.of(every - {TUNED}))
-    shared = restore(FOLDER, votes.of(set.intersection(*folds.values())))
-    found = blocks(restored) | {"untuned-ladder": figures.ladder(untuned.combinations)}
-    found |= {
-        "shared-ladder": figures.ladder(shared.combinations),
-        "shared-pairs": figures.pairs(shared.combinations),
-    }
+    found = blocks(restored) | blocks_of_some_folds(votes)
     for name, body in found.items():
         print(f"{name}\n\n{body}\n")
     written = DOCUMENT.read_text(encoding="utf-8")
@@ -55,7 +46,7 @@ def main() -> None:
 
 
 def blocks(restored: Restored) -> dict[str, str]:
-    """The generated parts of the document, by name."""
+    """The document's generated parts on all folds, by name."""
     combinations = restored.combinations
     return {
         "ladder": figures.ladder(combinations),
@@ -69,6 +60,20 @@ def blocks(restored: Restored) -> dict[str, str]:
         "cost": figures.cost(combinations),
         "tuning": figures.probes(FOLDER / "tuning.csv"),
         "probes": figures.probes(FOLDER / "probes.csv"),
+    }
+
+
+def blocks_of_some_folds(votes: Votes) -> dict[str, str]:
+    """Those without the fold that was tuned on, and those on the folds that every run has."""
+    every, folds = set(votes.battles.fold), folds_of(FOLDER)
+    for name in sorted(name for name in folds if folds[name] != every):
+        print(f"{name} lacks fold {every - folds[name]}: it is in the tables of shared folds only")
+    untuned = restore(FOLDER, votes.of(every - {TUNED})).combinations
+    shared = restore(FOLDER, votes.of(set.intersection(*folds.values()))).combinations
+    return {
+        "untuned-ladder": figures.ladder(untuned),
+        "shared-ladder": figures.ladder(shared),
+        "shared-pairs": figures.pairs(shared),
     }
 
 
