@@ -257,7 +257,7 @@ def test_no_pass_is_plain_once_the_longest_row_is_recorded(setting, monkeypatch)
     kinds = [recording for recording, _ in passes]
     assert kinds == sorted(kinds) and not kinds[0], "plain ones come first"
     first = kinds.index(True)
-    assert [token for _, token in passes[first : first + 3]] == [123, 123, passes[-1][1]]
+    assert [token for _, token in passes[first : first + 4]] == [123, 123, 123, passes[-1][1]]
 
 
 def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):

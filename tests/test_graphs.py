@@ -74,6 +74,21 @@ def test_where_passes_cannot_be_recorded_they_are_not_and_asking_for_it_says_why
         records(model, True)
 
 
+def test_gradients_are_where_recorded_passes_add_to_them(tiny, params, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", tuple)
+    model = build(tiny(), params.train, CPU)
+    recorder = Recorder(model, GRID)
+    first, second, *others = [p for p in model.parameters() if p.requires_grad]
+    recorder.hold_gradients()
+    own = [p.grad for p in (first, second, *others)]
+    own[0] += 1
+    own[1] += 1
+    first.grad, second.grad = None, torch.full_like(second, 7)  # as after a step; of a plain pass
+    recorder.hold_gradients()
+    assert all(p.grad is held for p, held in zip((first, second, *others), own, strict=True))
+    assert not first.grad.any() and (second.grad == 7).all()
+
+
 def on_gpu(params, **changes: object) -> Train:
     return params.train.model_copy(update={"dtype": "bfloat16", **changes})
 
@@ -103,6 +118,27 @@ def test_on_a_gpu_recorded_passes_compute_what_plain_ones_do(
     assert recorder.stop() and not recorder.stop()
     with probing(model):
         assert torch.isfinite(step(model, batch(0), recorded)[0]) and not recorder._recordings
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_gradients_left_by_a_plain_pass_are_not_written_to_once_they_are_gone(
+    tiny, params
+):
+    model = build(tiny(), on_gpu(params), CUDA)
+    compute = Compute(OBJECTIVES["classify"], CUDA, torch.bfloat16, 192)
+    recorded = replace(compute, recorder=Recorder(model, GRID))
+    ids, labels = batch(0), [0] * len(batch(0))
+    with probing(model):
+        accumulate(model, ids, labels, compute, torch.Tensor.backward)  # leaves its gradients
+        once = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+        left = [p.grad for p in model.parameters() if p.requires_grad]
+        for times in (2, 3, 4):  # plain, recorded, replayed
+            accumulate(model, ids, labels, recorded, torch.Tensor.backward)
+            found = [p.grad for p in model.parameters() if p.requires_grad]
+            together = [torch.cat([g.flatten() for g in each]) for each in (found, once)]
+            torch.testing.assert_close(together[0], times * together[1], atol=1e-2, rtol=5e-2)
+    for old, first in zip(left, once, strict=True):
+        torch.testing.assert_close(old, first)
 
 
 @pytest.mark.gpu

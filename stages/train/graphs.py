@@ -57,11 +57,17 @@ class Recorder:
         return recorded
 
     def hold_gradients(self) -> None:
-        """Let every gradient be where recorded passes add to it; a missing one is zero."""
-        missing = [(p, gradient) for p, gradient in self._gradients if p.grad is None]
+        """Let every gradient be where recorded passes add to it; a missing one is zero.
+
+        One that lies elsewhere is moved: a recorded pass would go on adding to its old place, which
+        by then may be another tensor's.
+        """
+        missing = [gradient for parameter, gradient in self._gradients if parameter.grad is None]
         if missing:
-            torch._foreach_zero_([gradient for _, gradient in missing])
-        for parameter, gradient in missing:
+            torch._foreach_zero_(missing)
+        for parameter, gradient in self._gradients:
+            if parameter.grad is not None and parameter.grad is not gradient:
+                gradient.copy_(parameter.grad)
             parameter.grad = gradient
 
     def __call__(self, work: Callable[..., Tensor], row: Row, *others: Tensor) -> Tensor:
