@@ -164,17 +164,20 @@ def test_a_checkpoint_cut_short_by_the_kill_is_passed_over(whole, workspace):
     pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
 
 
-def test_on_a_full_disk_it_says_so_and_loses_no_step(whole, workspace):
+def test_on_a_full_disk_it_says_so_takes_no_room_and_loses_no_step(whole, workspace):
     workspace.kill_after(2, "train", "0")
     (folder,) = (workspace.path / ".state/checkpoints").glob("*/")
-    adapter = max(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    shutil.rmtree(folder / "checkpoint-4", ignore_errors=True)  # if the kill came late
+    adapter = (whole.path / "models/fold-0/adapter_model.safetensors").stat().st_size
     full = workspace.start("train", "0", largest_file=adapter + 1000)  # less than AdamW's state
     output, _ = full.communicate(timeout=300)
     assert full.returncode == 1 and "Traceback" not in output
-    assert re.search(
-        r"error: the checkpoint of step [46] could not be written to .* make room", output
+    told = (
+        r"error: the checkpoint of step 4 could not be written to /.*, where [\d,]+ MiB were free: "
     )
-    assert "going on from step" in workspace.run("train", "0")
+    assert re.search(told + "make room and run the same command again", output)
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
+    assert "going on from step 2" in workspace.run("train", "0")
     pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
     pd.testing.assert_frame_equal(workspace.curves(), whole.curves())
 
