@@ -63,6 +63,6 @@ def writing(what: str, folder: Path) -> Iterator[None]:
         free = shutil.disk_usage(folder).free / 2**20
         raise UserError(
             f"{what} could not be written to {folder.absolute()}, where {free:,.0f} MiB were free"
-            f"{reason}: make room and run the same command again, which goes on from the last "
-            "checkpoint that is whole, if there is one"
+            f"{reason}: make room; the same command, given again, goes on from the last checkpoint "
+            "that is whole, if there is one"
         ) from None
