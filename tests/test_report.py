@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -194,6 +195,16 @@ def test_the_ladder_places_every_rung_at_its_log_loss(runs):
         places = [float(re.search(r"\((.+),", mark.get("transform"))[1]) for mark in marks[-1]]
         values = tables.rungs(runs).value
         assert np.corrcoef(places, values)[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize(
+    "label", ["gemma-3-270m-q4_k_m", "SmolLM2-135M-Instruct.Q4_1 (learned: no)"]
+)
+@pytest.mark.parametrize("width", [charts.WIDE, charts.NARROW])
+def test_names_of_the_default_backbones_are_written_out(label, width):
+    table = pd.DataFrame([{"label": label, "run": 0, "value": 0.1, "low": 0.0, "high": 0.2}])
+    drawn = charts.Figure("Gains", "", partial(charts.forest, table, axis="gain")).svg(width)
+    assert label in drawn
 
 
 def test_one_run_leads_with_whether_it_has_learned(runs, tmp_path):
