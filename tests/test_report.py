@@ -331,3 +331,5 @@ def test_the_stage_writes_page_and_pictures(tmp_path, monkeypatch):
         ElementTree.fromstring(drawn)
         assert "tiny-llama" in drawn
         assert "var(" not in drawn  # not every viewer knows CSS variables
+    assert "log loss in one order" in Path("metrics/report/loss_curves.svg").read_text("utf-8")
+    assert "the ladder's log loss averages both" in html

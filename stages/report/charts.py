@@ -189,7 +189,7 @@ def curves(
     y = alt.Scale(domain=ends, zero=False, padding=8)
     lines = alt.Chart(_named(table, names)).encode(
         alt.X("x:Q", title="epoch", scale=alt.Scale(nice=False)),
-        alt.Y("y:Q", title="log loss (thin: training)", scale=y),
+        alt.Y("y:Q", title="log loss in one order (thin: training)", scale=y),
         _runs(names),
     )
     training = lines.transform_filter("datum.kind == 'training'")
