@@ -240,6 +240,15 @@ def test_a_comparison_leads_with_verdict_reasons_and_warnings(runs, tmp_path):
     assert re.search(r"model</th><td>llama</td><td>gemma</td>", differing)
 
 
+def test_a_page_has_true_minuses_and_names_keep_their_hyphens(runs, tmp_path):
+    said = "gemma-3-270m minus qwen-2: -0.0811 [-0.1204, +0.0034]"
+    page.write_comparison(runs, comparison(runs, sentence=said), None, tmp_path / "two.html")
+    page.write_run(runs[1], None, tmp_path / "one.html")
+    two, one = ((tmp_path / f"{n}.html").read_text(encoding="utf-8") for n in ("two", "one"))
+    assert "gemma-3-270m minus qwen-2: −0.0811 [−0.1204, +0.0034]" in two
+    assert re.search(r"no better than the class prior [\d.]+, gain −[\d.]+ \[−", one)
+
+
 def test_a_failed_gate_stands_open(runs, tmp_path):
     folds = json.loads(json.dumps(runs[0].folds))
     folds[1]["gates"][0] |= {"passed": False, "value": "2.7"}
