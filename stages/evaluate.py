@@ -424,8 +424,9 @@ def verdict(metrics: dict) -> str:
     return {
         "yes": f"The backbone has learned: its {loss} is below the {prior}, {gain}.",
         "no": f"The backbone has not learned: its {loss} is no better than the {prior}, {gain}. "
-        "See the table of gates in README.md for likely causes, then try another learning rate "
-        "(`lr` and `head_lr` of the backbone in params.yaml).",
+        "It passed every gate, so it is able to learn: try more votes or epochs (`dvc exp run -S "
+        "scale=sample`, or `rows` and `epochs` of this scale in params.yaml), then another "
+        "learning rate (`lr` and `head_lr` of the backbone).",
         "undecided": f"Whether the backbone has learned is undecided: {loss}, {prior}, {gain}. "
         "More rows or epochs decide it: `dvc exp run -S scale=sample`, or more rows or epochs "
         "at this scale in params.yaml.",

@@ -11,6 +11,11 @@ from dvc_data.index import DataIndexDirError
 
 from stages.errors import UserError
 
+NOT_RECORDED = (
+    "is not there: only a pipeline that has ended has results. Check that revision out, run "
+    "`dvc repro`, then `git add -A && git commit`, and name the new commit"
+)
+
 
 def resolve(name: str, repository: Path = Path()) -> str:
     """The commit of a git revision, a branch or a DVC experiment.
@@ -45,7 +50,7 @@ def get(commit: str, paths: Iterable[Path], folder: Path, repository: Path = Pat
     """Copy files or folders of a commit below a folder.
 
     Raises:
-        UserError: one is neither in git nor in DVC's cache or remote.
+        UserError: one is not recorded there, or neither in git nor in DVC's cache or remote.
     """
     files = DVCFileSystem(str(repository.resolve()), rev=commit)
     for path in paths:
@@ -53,8 +58,15 @@ def get(commit: str, paths: Iterable[Path], folder: Path, repository: Path = Pat
         try:
             files.get(str(path), str(folder / path), recursive=files.isdir(str(path)))
         except (OSError, DataIndexDirError, DvcException) as error:
-            raise UserError(
-                f"{path} of {commit[:7]} is neither in git nor in DVC's cache or remote "
-                f"({error}). Only a pipeline that has ended has results: check that revision out "
-                "and run `dvc repro`, or `dvc pull` where they are in a remote"
-            ) from None
+            recorded = isinstance(error, DataIndexDirError) or files.exists(str(path))
+            why = _not_stored(error) if recorded else NOT_RECORDED
+            raise UserError(f"{path} of {commit[:7]} {why}") from None
+
+
+def _not_stored(error: Exception) -> str:
+    return (
+        f"is recorded there, but neither in DVC's cache nor in a remote ({error}). Run `dvc repro` "
+        "in a checkout of that revision, unless that is done, then `git add -A && git commit`, and "
+        "name the new commit: on another CPU its numbers are others. Or `dvc push` it where it was "
+        "made"
+    )

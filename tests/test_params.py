@@ -71,6 +71,14 @@ def test_overrides_of_dvc_reach_nested_keys(file):
     assert loaded.checkpoint.lr == 1e-5
 
 
+def test_dvc_writes_back_every_byte_as_it_ships(file):
+    apply_overrides(file, ["model=llama3", "scale=sample", "split.folds=[0,1,2]"])
+    assert file.read_bytes() != SHIPPED.read_bytes()
+    shipped = [f"model={RAW['model']}", f"scale={RAW['scale']}"]
+    apply_overrides(file, [*shipped, f"split.folds={RAW['split']['folds']}"])
+    assert file.read_bytes() == SHIPPED.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -196,6 +197,16 @@ def test_the_ladder_places_every_rung_at_its_log_loss(runs):
         assert np.corrcoef(places, values)[0, 1] > 0.9999
 
 
+@pytest.mark.parametrize(
+    "label", ["gemma-3-270m-q4_k_m", "SmolLM2-135M-Instruct.Q4_1 (learned: no)"]
+)
+@pytest.mark.parametrize("width", [charts.WIDE, charts.NARROW])
+def test_names_of_the_default_backbones_are_written_out(label, width):
+    table = pd.DataFrame([{"label": label, "run": 0, "value": 0.1, "low": 0.0, "high": 0.2}])
+    drawn = charts.Figure("Gains", "", partial(charts.forest, table, axis="gain")).svg(width)
+    assert label in drawn
+
+
 def test_one_run_leads_with_whether_it_has_learned(runs, tmp_path):
     texts = make_votes(240)
     for run, learned in zip(runs, ("yes", "no"), strict=True):
@@ -227,6 +238,15 @@ def test_a_comparison_leads_with_verdict_reasons_and_warnings(runs, tmp_path):
         assert said in html
     differing = html[html.index("Params that differ") :]
     assert re.search(r"model</th><td>llama</td><td>gemma</td>", differing)
+
+
+def test_a_page_has_true_minuses_and_names_keep_their_hyphens(runs, tmp_path):
+    said = "gemma-3-270m minus qwen-2: -0.0811 [-0.1204, +0.0034]"
+    page.write_comparison(runs, comparison(runs, sentence=said), None, tmp_path / "two.html")
+    page.write_run(runs[1], None, tmp_path / "one.html")
+    two, one = ((tmp_path / f"{n}.html").read_text(encoding="utf-8") for n in ("two", "one"))
+    assert "gemma-3-270m minus qwen-2: −0.0811 [−0.1204, +0.0034]" in two
+    assert re.search(r"no better than the class prior [\d.]+, gain −[\d.]+ \[−", one)
 
 
 def test_a_failed_gate_stands_open(runs, tmp_path):
@@ -320,3 +340,5 @@ def test_the_stage_writes_page_and_pictures(tmp_path, monkeypatch):
         ElementTree.fromstring(drawn)
         assert "tiny-llama" in drawn
         assert "var(" not in drawn  # not every viewer knows CSS variables
+    assert "log loss in one order" in Path("metrics/report/loss_curves.svg").read_text("utf-8")
+    assert "the ladder's log loss averages both" in html

@@ -100,9 +100,11 @@ def test_what_is_not_in_the_cache_is_pulled_from_the_remote(repository):
     pd.testing.assert_frame_equal(results.fetch("main")[0].rows, expected)
 
 
-def test_predictions_that_are_nowhere_are_an_error_that_says_what_to_do(repository):
-    repository.evict(repository.md5(OUT_OF_FOLD))  # qwen's were never pushed
-    with pytest.raises(UserError, match=r"out_of_fold.parquet of .* is neither in git nor in DVC"):
+@pytest.mark.parametrize("path", [OUT_OF_FOLD, Path("metrics/folds")])
+def test_results_that_are_nowhere_are_an_error_that_says_what_to_do(repository, path):
+    repository.evict(repository.md5(path))  # qwen's were never pushed
+    told = f"{path} of .* is recorded there, but neither in DVC's cache .* and name the new commit"
+    with pytest.raises(UserError, match=told):
         results.fetch("HEAD")
 
 
@@ -123,7 +125,7 @@ def test_an_unknown_name_lists_the_experiments_of_all_commits(repository):
 def test_a_revision_without_a_run_is_told_apart(repository):
     repository.git("rm", "-q", "metrics/metrics.json")
     repository.commit("no metrics")
-    with pytest.raises(UserError, match=r"metrics/metrics.json .*dvc repro"):
+    with pytest.raises(UserError, match=r"metrics/metrics.json of .* is not there: .*dvc repro"):
         results.fetch("HEAD")
 
 

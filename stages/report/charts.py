@@ -85,7 +85,7 @@ def forest(
     lines = table.label.str.count("\n").max() + 1
     longest = table.label.str.split("\n").explode().str.len().max()
     rows = _placed(table, form, above, lines)
-    left = 12 if above else 20 + CHARACTER * min(longest, 38)
+    left = 12 if above else 36 + CHARACTER * min(longest, 40)  # short ones may be of wide letters
     right = 12 if above else 16 + CHARACTER * rows.text.str.len().max()
     plot, height = width - left - right, rows.bottom.max()
     x = alt.Scale(domain=_domain(table, reference, band), nice=False, zero=False)
@@ -119,7 +119,7 @@ def _words(
     style = {"color": INK, "fontSize": SIZE, "baseline": "middle", "lineHeight": LINE}
     rise = 19 + LINE * (lines - 1) if above else LINE / 2 * (lines - 1)
     label = {**style, "align": "left", "x": -left, "lineBreak": "\n", "dy": -rise}
-    label["limit"] = plot if above else left - 12
+    label["limit"] = plot if above else left - 8
     number = {**style, "align": "right", "x": plot + right, "dy": -19 if above else 0}
     return [
         headings.mark_text(**label, fontWeight="bold").encode(text="label:N"),
@@ -189,7 +189,7 @@ def curves(
     y = alt.Scale(domain=ends, zero=False, padding=8)
     lines = alt.Chart(_named(table, names)).encode(
         alt.X("x:Q", title="epoch", scale=alt.Scale(nice=False)),
-        alt.Y("y:Q", title="log loss (thin: training)", scale=y),
+        alt.Y("y:Q", title="log loss in one order (thin: training)", scale=y),
         _runs(names),
     )
     training = lines.transform_filter("datum.kind == 'training'")

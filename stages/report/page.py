@@ -140,7 +140,7 @@ def _write(path: Path, **content: object) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["sign"] = tables.sign
+    environment.filters |= {"sign": tables.sign, "minus": tables.minus}
     environment.globals |= {"colour": charts.colour, "WIDE": charts.WIDE, "NARROW": charts.NARROW}
     page = environment.get_template("page.html").render(**content)
     path.parent.mkdir(parents=True, exist_ok=True)

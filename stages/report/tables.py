@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -35,9 +36,14 @@ def labels(results: list[Result]) -> list[str]:
     ]
 
 
+def minus(text: str) -> str:
+    """A text with true minuses before its numbers; hyphens within names stay."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
 def sign(value: float, form: str = "+.4f") -> str:
     """A number with a true minus."""
-    return f"{value:{form}}".replace("-", "−")
+    return minus(f"{value:{form}}")
 
 
 def interval(value: float, low: float, high: float, form: str = "+.4f") -> str:

@@ -1,5 +1,6 @@
 """What a training keeps on disk while it runs, so that it can go on where it was stopped."""
 
+import itertools
 import json
 import re
 import shutil
@@ -17,16 +18,32 @@ WRITER = re.compile("inline_container|PytorchStreamWriter")  # torch.save's, in 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end, if any."""
-    whole = [state.parent for state in folder.glob(f"checkpoint-*/{STATE}") if _whole(state)]
+    whole = filter(_whole, folder.glob("checkpoint-*"))
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
-def _whole(state: Path) -> bool:
+def _whole(checkpoint: Path) -> bool:
     try:
-        json.loads(state.read_text(encoding="utf-8"))
-    except ValueError:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return False
     return True
+
+
+@contextmanager
+def saving(step: int, folder: Path) -> Iterator[None]:
+    """Write the checkpoint of a step into a folder, or leave nothing of it to fill the disk.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with writing(f"the checkpoint of step {step}", folder):
+            yield
+    except UserError:
+        for half in itertools.filterfalse(_whole, folder.glob("checkpoint-*")):
+            shutil.rmtree(half, ignore_errors=True)  # processes that train together all try
+        raise
 
 
 @contextmanager
@@ -41,9 +58,11 @@ def writing(what: str, folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not WRITER.search(str(error)):
             raise
+        # The others say nothing but where in their own code it was.
+        reason = f" ({error})" if isinstance(error, OSError) else ""
         free = shutil.disk_usage(folder).free / 2**20
         raise UserError(
-            f"{what} could not be written to {folder.absolute()}, where {free:,.0f} MiB are free: "
-            f"{error}; make room and run the same command again, which goes on from the last "
-            "checkpoint that is whole, if there is one"
+            f"{what} could not be written to {folder.absolute()}, where {free:,.0f} MiB were free"
+            f"{reason}: make room; the same command, given again, goes on from the last checkpoint "
+            "that is whole, if there is one"
         ) from None

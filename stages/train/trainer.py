@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from stages.errors import UserError
 from stages.params import Params
 from stages.train import processes
-from stages.train.checkpoints import writing
+from stages.train.checkpoints import saving
 from stages.train.compute import Compute, accumulate, class_logits
 from stages.train.examples import MIRRORED, Examples
 from stages.train.gates import require_finite
@@ -143,9 +143,13 @@ class PackedTrainer(Trainer):
         super().log({**logs, "train_seconds": self.seconds}, start_time)
 
     def _save_checkpoint(self, *args: object) -> None:
-        step = self.state.global_step
-        with writing(f"the checkpoint of step {step}", Path(self.args.output_dir)):
-            super()._save_checkpoint(*args)
+        try:
+            with saving(self.state.global_step, Path(self.args.output_dir)):
+                super()._save_checkpoint(*args)
+        except UserError as error:
+            if self.state.global_step < self.state.max_steps:
+                raise
+            print(f"{error}. Training has ended, and its results take less room: going on to them")
 
     def floating_point_ops(self, inputs: Step) -> int:
         """Not estimated: transformers counts padding, and there is none."""
