@@ -70,7 +70,7 @@ def repository(tmp_path_factory, votes) -> Path:
     ship(results / "gemma-10", votes, "tiny-gemma", seed=10)
     ship(results / "gemma-half", votes, "tiny-gemma", seed=3, part=2)
     ship(results / "llama", votes, "tiny-llama", seed=2, skill=0.1)
-    for name in ("tuning.csv", "probes.csv"):
+    for name in ("tuning.csv", "changes.csv", "probes.csv"):
         shutil.copy(SHIPPED / name, results)
     parts = document.BLOCK.findall((REPO / "docs/results.md").read_text(encoding="utf-8"))
     empty = "\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name, _ in parts)
@@ -206,46 +206,20 @@ def test_the_learning_curve_has_the_backbone_that_was_trained_on_fewer_votes(
     assert not any(row.startswith("| llama") for row in rows)
 
 
-# Runs that lack a fold
+# Some folds
 
 
-def test_a_run_that_lacks_a_fold_is_compared_on_those_that_all_have(copy, restored, votes):
-    results = Path("docs/results")
-    path = results / "llama/predictions.parquet"
-    table = pd.read_parquet(path)
-    table[table.fold != 1].to_parquet(path, index=False)
-
-    read = read_votes(results, STARTER)
-    assert [c.name for c in restore(results, read).combinations] == ["gemma"]
-
-    shared = restore(results, read.of({0, 2}))
-    assert {run.name for run in shared.runs} == {run.name for run in restored.runs}
-    (llama,) = (run for run in shared.runs if run.name == "llama")
-    some = votes[np.arange(len(votes)) % FOLDS != 1].reset_index(drop=True)
-    expected = plain_log_loss([results / "llama"], some)
+def test_figures_of_some_folds_are_of_their_votes_alone(restored, repository, votes):
+    results = repository / "docs/results"
+    some = restore(results, restored.votes.of({0, 2}))
+    (llama,) = (run for run in some.runs if run.name == "llama")
+    theirs = votes[np.arange(len(votes)) % FOLDS != 1].reset_index(drop=True)
+    expected = plain_log_loss([results / "llama"], theirs)
     assert llama.metrics["log_loss"] == pytest.approx(expected, abs=1e-9)
     assert [fold["fold"] for fold in llama.folds] == [0, 2] and len(llama.curves) == 2
     kept = restored.votes.battles.fold.isin({0, 2}).to_numpy()
-    prior, whole = (r.votes.baselines["prior"] for r in (shared, restored))
+    prior, whole = (r.votes.baselines["prior"] for r in (some, restored))
     assert np.array_equal(prior, whole[kept]), "as fitted on all votes"
-
-
-def test_it_says_which_runs_lack_a_fold(copy, monkeypatch, capsys):
-    path = Path("docs/results/llama/predictions.parquet")
-    table = pd.read_parquet(path)
-    table[table.fold != 1].to_parquet(path, index=False)
-    run_command(monkeypatch, "--write")
-    assert (
-        "llama lacks fold {1}: it is in the tables of shared folds only" in capsys.readouterr().out
-    )
-
-
-def test_without_a_run_of_all_folds_there_is_nothing_to_show(copy):
-    for run in Path("docs/results").glob("*/predictions.parquet"):
-        table = pd.read_parquet(run)
-        table[table.fold != ("llama" in str(run))].to_parquet(run, index=False)
-    with pytest.raises(UserError, match=r"all of the folds \[0, 1, 2\], found none: gemma-10 has"):
-        restored_in(Path("docs/results"))
 
 
 # What is refused
@@ -258,10 +232,12 @@ def test_votes_that_lack_some_of_the_runs_are_refused(repository, tmp_path):
         read_votes(repository / "docs/results", some)
 
 
-def test_a_run_in_other_folds_is_refused(copy):
+@pytest.mark.parametrize("lacks_a_fold", [True, False])
+def test_a_run_in_other_folds_is_refused(copy, lacks_a_fold):
     path = Path("docs/results/llama/predictions.parquet")
     table = pd.read_parquet(path)
-    table.assign(fold=(table.fold + 1) % FOLDS).to_parquet(path, index=False)
+    moved = table.assign(fold=(table.fold + 1) % FOLDS)
+    (table[table.fold != 1] if lacks_a_fold else moved).to_parquet(path, index=False)
     with pytest.raises(UserError, match=r"llama: expected a prediction of each of the 322 votes"):
         restored_in(Path("docs/results"))
 
@@ -281,6 +257,17 @@ def test_a_seed_that_is_there_twice_is_refused(copy):
         UserError, match=r"each seed once, found: llama and llama-again are the same"
     ):
         restored_in(Path("docs/results"))
+
+
+def test_a_run_that_was_shown_the_counts_stands_for_itself(copy):
+    path = Path("docs/results/gemma-10/params.yaml")
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params["prompt"]["counts"] = True
+    path.write_text(yaml.safe_dump(params), encoding="utf-8")
+    found = restored_in(Path("docs/results")).combinations
+    assert sorted(c.way for c in found) == ["classify", "classify", "classify with counts"]
+    assert "`classify with counts`, lr" in figures.ladder(found)
+    assert "tiny-llama" in figures.verdicts(found) and "gemma-10" not in figures.verdicts(found)
 
 
 def test_runs_that_were_trained_otherwise_are_no_seeds(copy):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.results import contents, document, figures
 from bench.results.learning_curve import learning_curve
-from bench.results.restore import Restored, Votes, folds_of, read_votes, restore
+from bench.results.restore import Restored, read_votes, restore
 from stages.errors import UserError, stage
 from stages.report.figures import of_runs
 
@@ -32,7 +32,8 @@ def main() -> None:
     options = parser.parse_args()
     votes = read_votes(FOLDER, options.votes)
     restored = restore(FOLDER, votes)
-    found = blocks(restored) | blocks_of_some_folds(votes)
+    untuned = restore(FOLDER, votes.of(set(votes.battles.fold) - {TUNED}))
+    found = blocks(restored) | {"untuned-ladder": figures.ladder(untuned.combinations)}
     for name, body in found.items():
         print(f"{name}\n\n{body}\n")
     written = DOCUMENT.read_text(encoding="utf-8")
@@ -59,21 +60,8 @@ def blocks(restored: Restored) -> dict[str, str]:
         "learning-curve": learning_curve(restored),
         "cost": figures.cost(combinations),
         "tuning": figures.probes(FOLDER / "tuning.csv"),
+        "changes": figures.probes(FOLDER / "changes.csv"),
         "probes": figures.probes(FOLDER / "probes.csv"),
-    }
-
-
-def blocks_of_some_folds(votes: Votes) -> dict[str, str]:
-    """Those without the fold that was tuned on, and those on the folds that every run has."""
-    every, folds = set(votes.battles.fold), folds_of(FOLDER)
-    for name in sorted(name for name in folds if folds[name] != every):
-        print(f"{name} lacks fold {every - folds[name]}: it is in the tables of shared folds only")
-    untuned = restore(FOLDER, votes.of(every - {TUNED})).combinations
-    shared = restore(FOLDER, votes.of(set.intersection(*folds.values()))).combinations
-    return {
-        "untuned-ladder": figures.ladder(untuned),
-        "shared-ladder": figures.ladder(shared),
-        "shared-pairs": figures.pairs(shared),
     }
 
 
@@ -82,7 +70,7 @@ def _write_results(restored: Restored) -> None:
     for run in restored.runs:
         text = json.dumps(run.metrics, indent=2, allow_nan=False)
         (FOLDER / run.name / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    drawn = of_runs([replace(c.averaged, name=c.objective) for c in restored.combinations])
+    drawn = of_runs([replace(c.averaged, name=c.way) for c in restored.combinations])
     for name in PICTURES:
         drawn[name].write(FOLDER / f"{name}.svg")
 

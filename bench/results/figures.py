@@ -57,7 +57,7 @@ def ladder(combinations: list[Combination]) -> str:
     baselines = combinations[0].averaged.baselines
     rungs = [_baseline(tables.TITLES[name], baselines[name]) for name in evaluate.BASELINES]
     for c in combinations:
-        title, n = _as_trained(c.averaged), len(c.seeds)
+        title, n = _as_trained(c), len(c.seeds)
         rungs.append(_backbone(f"{title}: {n} seeds, each alone" if n > 1 else title, c.seeds))
         if n > 1:
             rungs.append(_backbone(f"{title}: mean prediction of {n} seeds", [c.averaged]))
@@ -86,23 +86,24 @@ def _backbone(title: str, runs: list[Result]) -> tuple[float, Sequence[str]]:
     return np.mean(each), (title, told, over_prior, f"{accuracy:.3f}", beyond)
 
 
-def _as_trained(run: Result) -> str:
+def _as_trained(combination: Combination) -> str:
+    run, train = combination.averaged, combination.averaged.params["train"]
     checkpoint = run.params["backbones"][run.params["model"]][run.budget["size"]]
-    objective, rates = run.params["train"]["objective"], f"lr {checkpoint['lr']:g}"
-    if objective == "classify":
+    rates = f"lr {checkpoint['lr']:g}"
+    if train["objective"] == "classify":
         rates += f", head_lr {checkpoint['head_lr']:g}"
-    rates += f", clipped at {run.params['train']['optimizer']['max_grad_norm']:g}"
-    return f"**{run.checkpoint}**, `{objective}`, {rates}"
+    clipped = f"clipped at {train['optimizer']['max_grad_norm']:g}"
+    return f"**{run.checkpoint}**, `{combination.way}`, {rates}, {clipped}"
 
 
 def verdicts(combinations: list[Combination]) -> str:
-    """What `python -m stages.compare` prints of all seeds of the backbones of each objective."""
+    """What `python -m stages.compare` prints of all seeds of the backbones trained in each way."""
     told = []
-    for objective in dict.fromkeys(c.objective for c in combinations):
-        alike = [c for c in combinations if c.objective == objective]
+    for way in dict.fromkeys(c.way for c in combinations):
+        alike = [c for c in combinations if c.way == way]
         if len(alike) > 1:
             printed = text(compare([run for c in alike for run in c.seeds]))
-            told.append(f"With `{objective}`:\n\n```\n{printed}\n```")
+            told.append(f"With `{way}`:\n\n```\n{printed}\n```")
     return "\n\n".join(told)
 
 
@@ -110,13 +111,13 @@ def pairs(combinations: list[Combination]) -> str:
     """How far apart backbones and baselines are, by both intervals that a claim needs.
 
     Of several seeds, by the mean of their losses, as stages.compare takes it. Shown are those that
-    share checkpoint or objective, and the best one beside length and format.
+    share checkpoint or way of training, and the best one beside length and format.
     """
     best, votes = combinations[-1], _described(combinations)
     named = [
         (a.name, b.name, losses(a.seeds).mean(axis=0) - losses(b.seeds).mean(axis=0))
         for a, b in pairs_of(combinations, 2)
-        if a.objective == b.objective or a.averaged.checkpoint == b.averaged.checkpoint
+        if a.way == b.way or a.averaged.checkpoint == b.averaged.checkpoint
     ]
     for name in ("length", "counts"):
         difference = losses(best.seeds, name)[0] - losses(best.seeds).mean(axis=0)

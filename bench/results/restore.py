@@ -79,8 +79,10 @@ class Combination:
         return f"{self.name}, mean of {n} seeds" if n > 1 else self.name
 
     @property
-    def objective(self) -> str:
-        return self.seeds[0].params["train"]["objective"]
+    def way(self) -> str:
+        """The objective, and whether the answers' counts were written before them."""
+        params = self.seeds[0].params
+        return params["train"]["objective"] + (" with counts" * params["prompt"]["counts"])
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def read_votes(folder: Path, raw: Path) -> Votes:
 
     Args:
         folder: a folder in it for each run, with its predictions.parquet, folds.json, curves.csv
-            and params.yaml; the runs have the same votes in the same folds, or lack a fold.
+            and params.yaml; the runs have the same votes in the same folds.
         raw: a file of raw votes, theirs among them.
 
     Raises:
@@ -121,26 +123,13 @@ def read_votes(folder: Path, raw: Path) -> Votes:
     return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
 
 
-def folds_of(folder: Path) -> dict[str, set[int]]:
-    """The folds that each shipped run was predicted in."""
-    runs = _shipped(folder)
-    return {r.name: set(pd.read_parquet(r / PREDICTIONS, columns=["fold"]).fold) for r in runs}
-
-
 def restore(folder: Path, votes: Votes) -> Restored:
-    """Evaluate every run that has all folds of the votes, and the mean of each combination's seeds.
+    """Evaluate every run on these votes, and the mean of each combination's seeds.
 
     Raises:
-        UserError: there is no such run, or a run has other votes in one of the folds.
+        UserError: a run lacks some of the votes, or has them in other folds.
     """
-    wanted, found = set(votes.battles.fold), folds_of(folder)
-    complete = [folder / name for name, folds in found.items() if folds >= wanted]
-    if not complete:
-        raise UserError(
-            f"{folder}: expected a run with all of the folds {sorted(wanted)}, found none: "
-            f"{', '.join(f'{name} has {sorted(folds)}' for name, folds in found.items())}"
-        )
-    runs = [_read(run, votes) for run in complete]
+    runs = [_read(run, votes) for run in _shipped(folder)]
     return Restored(runs, _combinations(runs, votes), votes)
 
 
