@@ -137,13 +137,28 @@ def test_training_loss_that_ranks_otherwise_is_told(tmp_path, run, good):
     assert "rank good and fooled differently" in warning
 
 
+def test_what_is_told_of_two_backbones_is_told_once_for_all_their_seeds(run):
+    ahead, behind = seeds(run, "ahead", 1.02, 10), seeds(run, "behind", 1.0, 20)
+    for result in behind:
+        result.params["train"]["lora"]["r"] = 99
+        for curve in result.curves:
+            curve["training_loss"] -= 0.5
+    warnings = compare([*ahead, *behind])["warnings"]
+    (settings,) = (warning for warning in warnings if "not trained alike" in warning)
+    assert settings.startswith("ahead-10 and behind-20 were not trained alike: train.lora.r is 16")
+    (ranks,) = (warning for warning in warnings if "training loss" in warning)
+    assert "rank ahead-10 and behind-20 differently, means of 3 and 3 seeds: training" in ranks
+
+
 def test_other_settings_and_strong_baselines_are_told(run, good):
     other = run("other", skill=0.8, seed=2)
     other.params["train"]["lora"]["r"] = 99
+    other.params["prompt"]["counts"] = True
     other.metrics["tokens_seen"] *= 2
     other.metrics["baselines"]["counts"] = good.metrics["baselines"]["counts"] = 0.1
     warnings = compare([good, other])["warnings"]
-    assert any("train.lora differ" in warning for warning in warnings)
+    settings = "not trained alike: prompt.counts is False and True, train.lora.r is 16 and 99"
+    assert any(settings in warning for warning in warnings)
     assert any("more than tokenizers explain" in warning for warning in warnings)
     assert any("no run beats the baseline counts (0.1000)" in warning for warning in warnings)
 

@@ -33,7 +33,7 @@ def main() -> None:
     votes = read_votes(FOLDER, options.votes)
     restored = restore(FOLDER, votes)
     untuned = restore(FOLDER, votes.of(set(votes.battles.fold) - {TUNED}))
-    found = blocks(restored) | {"untuned-ladder": figures.ladder(untuned.combinations)}
+    found = blocks(restored) | blocks_of_untuned_folds(untuned)
     for name, body in found.items():
         print(f"{name}\n\n{body}\n")
     written = DOCUMENT.read_text(encoding="utf-8")
@@ -53,6 +53,7 @@ def blocks(restored: Restored) -> dict[str, str]:
         "ladder": figures.ladder(combinations),
         "verdict": figures.verdicts(combinations),
         "pairs": figures.pairs(combinations),
+        "beyond": figures.beyond(combinations),
         "parts-of-gain": contents.parts_of_gain(combinations),
         "reading": contents.reading(restored),
         "second-stage": contents.second_stage(restored),
@@ -62,6 +63,14 @@ def blocks(restored: Restored) -> dict[str, str]:
         "tuning": figures.probes(FOLDER / "tuning.csv"),
         "changes": figures.probes(FOLDER / "changes.csv"),
         "probes": figures.probes(FOLDER / "probes.csv"),
+    }
+
+
+def blocks_of_untuned_folds(restored: Restored) -> dict[str, str]:
+    """Those on the folds that no setting was chosen on."""
+    return {
+        "untuned-ladder": figures.ladder(restored.combinations),
+        "untuned-pairs": figures.pairs(restored.combinations),
     }
 
 

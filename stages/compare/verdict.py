@@ -154,21 +154,26 @@ def _warnings(results: Sequence[Result]) -> list[str]:
             f"no run beats the baseline {name} ({loss:.4f}), which has no language model: the best "
             f"is {best.name} with {best.metrics['log_loss']:.4f}"
         )
-    for first, other in combinations(results, 2):
-        told += _other_params(first, other) + _other_tokens(first, other)
+    for first, other in combinations(_seeds_together(results), 2):
+        told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])
         told += _training_misleads(first, other)
     return told
 
 
 def _other_params(first: Result, other: Result) -> list[str]:
-    known = {"objective", "seed", "log_steps", "save_steps"}
-    a, b = first.params["train"], other.params["train"]
-    changed = [key for key in a.keys() | b.keys() if a.get(key) != b.get(key)]
-    changed = sorted(set(changed) - known)
+    a, b = (_settings(run.params) for run in (first, other))
+    changed = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
     if not changed:
         return []
-    named = ", ".join(f"train.{key}" for key in changed)
-    return [f"{first.name} and {other.name} were not trained alike: {named} differ"]
+    told = ", ".join(f"{key} is {a.get(key)} and {b.get(key)}" for key in changed)
+    return [f"{first.name} and {other.name} were not trained alike: {told}"]
+
+
+def _settings(params: dict) -> dict[str, object]:
+    """What every backbone is trained with, by dotted name, but for what may differ."""
+    flat = pd.json_normalize({name: params[name] for name in ("prompt", "train")}).iloc[0]
+    may_differ = [f"train.{name}" for name in ("objective", "seed", "log_steps", "save_steps")]
+    return flat.drop(may_differ, errors="ignore").to_dict()
 
 
 def _other_tokens(first: Result, other: Result) -> list[str]:
@@ -182,15 +187,17 @@ def _other_tokens(first: Result, other: Result) -> list[str]:
     ]
 
 
-def _training_misleads(first: Result, other: Result) -> list[str]:
-    """Whether the runs' training losses rank them otherwise than their validation losses."""
-    training = [_final_training_loss(r) for r in (first, other)]
-    validation = [r.metrics["log_loss"] for r in (first, other)]
+def _training_misleads(first: Sequence[Result], other: Sequence[Result]) -> list[str]:
+    """Whether training losses rank two backbones otherwise than validation losses, over seeds."""
+    both = first, other
+    training = [float(np.mean([_final_training_loss(run) for run in runs])) for runs in both]
+    validation = [float(np.mean([run.metrics["log_loss"] for run in runs])) for runs in both]
     if (training[0] - training[1]) * (validation[0] - validation[1]) >= 0:
         return []
-    names = (first.name, other.name)
+    names = (first[0].name, other[0].name)
+    seeds = f", means of {len(first)} and {len(other)} seeds" * (len(first) + len(other) > 2)
     return [
-        f"training loss and validation loss rank {first.name} and {other.name} differently: "
+        f"training loss and validation loss rank {names[0]} and {names[1]} differently{seeds}: "
         f"training {_both(names, training)}, out of fold {_both(names, validation)}; "
         "only the latter counts"
     ]
@@ -210,11 +217,15 @@ def _final_training_loss(result: Result) -> float:
 
 
 def _entries(results: Sequence[Result]) -> list[Entry]:
-    """Runs that differ only by the training's seed become one entry."""
+    return [_entry(runs) for runs in _seeds_together(results)]
+
+
+def _seeds_together(results: Sequence[Result]) -> list[list[Result]]:
+    """The runs of each backbone as trained, which differ only by the training's seed."""
     alike: dict[str, list[Result]] = {}
     for result in results:
         alike.setdefault(but_for_the_seed(result), []).append(result)
-    return [_entry(runs) for runs in alike.values()]
+    return list(alike.values())
 
 
 def but_for_the_seed(result: Result) -> str:
@@ -322,7 +333,10 @@ def _doubt(pair: dict, a: Entry, b: Entry) -> str | None:
 def _sentence(pair: dict, a: Entry, b: Entry, n: int) -> str:
     winner, loser = (a, b) if pair["difference"] < 0 else (b, a)
     size = abs(pair["difference"])
-    low, high = sorted([abs(pair["low"]), abs(pair["high"])])
+    over_votes, over_folds = (
+        "{:.4f} to {:.4f}".format(*sorted([abs(found["low"]), abs(found["high"])]))
+        for found in (pair, pair["folds"])
+    )
     signed = (
         f"log loss of {a.checkpoint} minus that of {b.checkpoint} {pair['difference']:+.4f}, "
         f"{100 * CONFIDENCE:g} % interval {_interval(pair['low'], pair['high'])}, over folds "
@@ -330,7 +344,8 @@ def _sentence(pair: dict, a: Entry, b: Entry, n: int) -> str:
     )
     return {
         "better": f"{winner.checkpoint} is better than {loser.checkpoint}: its log loss is lower "
-        f"by {size:.4f}, {100 * CONFIDENCE:g} % interval {low:.4f} to {high:.4f}, on {n} votes.",
+        f"by {size:.4f}, {100 * CONFIDENCE:g} % interval {over_votes}, over folds {over_folds}, on "
+        f"{n} votes.",
         "equivalent": f"{a.checkpoint} and {b.checkpoint} are equivalent: {signed}.",
         "undecided": f"Whether {a.checkpoint} or {b.checkpoint} is better is undecided: {signed}.",
         "invalid": f"{a.checkpoint} and {b.checkpoint} cannot be compared; for what it is worth, "
