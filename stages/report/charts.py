@@ -30,6 +30,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-ser
 SIZE = 12.5  # of text
 CHARACTER = 6.6  # mean width at that size
 LINE = 15  # height
+LEGEND_LINE = 18  # height of one run
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def curves(
             text="text:N"
         ),
     ]
-    return _fitted(alt.layer(*layers), width, 310)
+    return _fitted(alt.layer(*layers), width, 274 + LEGEND_LINE * len(names))
 
 
 def reliability(table: pd.DataFrame, names: list[str], width: int) -> alt.TopLevelMixin:
