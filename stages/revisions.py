@@ -65,8 +65,7 @@ def get(commit: str, paths: Iterable[Path], folder: Path, repository: Path = Pat
 
 def _not_stored(error: Exception) -> str:
     return (
-        f"is recorded there, but neither in DVC's cache nor in a remote ({error}). Run `dvc repro` "
-        "in a checkout of that revision, unless that is done, then `git add -A && git commit`, and "
-        "name the new commit: on another CPU its numbers are others. Or `dvc push` it where it was "
-        "made"
+        f"is recorded there, but neither in DVC's cache nor in a remote ({error}). `dvc push` it "
+        "where it was made. Or make it anew: check that revision out, run `dvc repro`, then `git "
+        "add -A && git commit`, and name the new commit, whose numbers may differ by rounding"
     )

@@ -244,12 +244,12 @@ def test_no_pass_is_plain_once_the_longest_row_is_recorded(setting, monkeypatch)
     passes, run = [], Compute.run
 
     def noted(compute, work, row, *others):
-        passes.append((bool(compute.recorder), row.input_ids[0, 0].item()))
+        passes.append((bool(compute.recorder), row.bounds[-1].item()))
         return run(compute, work, row, *others)
 
     monkeypatch.setattr(Compute, "run", noted)
     recorded = replace(setting.compute, recorder=Filled())
-    full_row = [[123] * 60, [123] * 60]
+    full_row = [[0] * 60, [0] * 60]
     (gate,) = gates.check_recorded(
         setting.model, setting.examples, setting.compute, recorded, full_row
     )
@@ -257,7 +257,29 @@ def test_no_pass_is_plain_once_the_longest_row_is_recorded(setting, monkeypatch)
     kinds = [recording for recording, _ in passes]
     assert kinds == sorted(kinds) and not kinds[0], "plain ones come first"
     first = kinds.index(True)
-    assert [token for _, token in passes[first : first + 4]] == [123, 123, 123, passes[-1][1]]
+    assert [tokens for _, tokens in passes[first : first + 3]] == [128] * 3
+
+
+class Stuck(Filled):
+    """Replays a pass over what it was recorded with."""
+
+    def __init__(self) -> None:
+        self.given: dict[tuple, list] = {}
+
+    def __call__(self, work, row, *others):
+        calls = self.given.setdefault((torch.is_grad_enabled(), row.input_ids.shape), [])
+        calls.append((row, *others))
+        return super().__call__(work, *calls[min(len(calls) - 1, 1)])
+
+
+def test_recorded_passes_that_read_what_they_were_recorded_with_are_found(setting):
+    stuck = [replace(setting.compute, recorder=Stuck()) for _ in range(2)]
+    full_row = [[0] * 60, [0] * 40]
+    with pytest.raises(gates.GateFailed, match="recorded"):
+        gates.check_recorded(setting.model, setting.examples, setting.compute, stuck[0], full_row)
+    texts = [setting.examples.encode(i).ids for i in range(len(setting.examples))]
+    with gates.probing(setting.model):
+        assert gates._record(setting.model, full_row, texts, stuck[1]) > 0.3, "the longest, too"
 
 
 def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):

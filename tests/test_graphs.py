@@ -121,9 +121,7 @@ def test_on_a_gpu_recorded_passes_compute_what_plain_ones_do(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_gradients_left_by_a_plain_pass_are_not_written_to_once_they_are_gone(
-    tiny, params
-):
+def test_on_a_gpu_gradients_left_by_a_plain_pass_are_not_written_to_later(tiny, params):
     model = build(tiny(), on_gpu(params), CUDA)
     compute = Compute(OBJECTIVES["classify"], CUDA, torch.bfloat16, 192)
     recorded = replace(compute, recorder=Recorder(model, GRID))

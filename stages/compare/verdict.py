@@ -165,7 +165,9 @@ def _other_params(first: Result, other: Result) -> list[str]:
     changed = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
     if not changed:
         return []
-    told = ", ".join(f"{key} is {a.get(key)} and {b.get(key)}" for key in changed)
+    told = ", ".join(
+        f"{key} is {a.get(key, 'not set')} and {b.get(key, 'not set')}" for key in changed
+    )
     return [f"{first.name} and {other.name} were not trained alike: {told}"]
 
 
@@ -221,7 +223,7 @@ def _entries(results: Sequence[Result]) -> list[Entry]:
 
 
 def _seeds_together(results: Sequence[Result]) -> list[list[Result]]:
-    """The runs of each backbone as trained, which differ only by the training's seed."""
+    """The runs of each backbone as trained, whose settings differ only by the training's seed."""
     alike: dict[str, list[Result]] = {}
     for result in results:
         alike.setdefault(but_for_the_seed(result), []).append(result)

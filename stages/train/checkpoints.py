@@ -1,6 +1,5 @@
 """What a training keeps on disk while it runs, so that it can go on where it was stopped."""
 
-import itertools
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from stages.errors import UserError
+from stages.train import processes
 
 STATE = "trainer_state.json"  # what transformers writes last into a checkpoint
 WRITER = re.compile("inline_container|PytorchStreamWriter")  # torch.save's, in its RuntimeErrors
@@ -41,8 +41,9 @@ def saving(step: int, folder: Path) -> Iterator[None]:
         with writing(f"the checkpoint of step {step}", folder):
             yield
     except UserError:
-        for half in itertools.filterfalse(_whole, folder.glob("checkpoint-*")):
-            shutil.rmtree(half, ignore_errors=True)  # processes that train together all try
+        half = folder / f"checkpoint-{step}"
+        if processes.rank() == 0 and not _whole(half):  # the others write little, and after it
+            shutil.rmtree(half, ignore_errors=True)
         raise
 
 

@@ -6,6 +6,7 @@ so that they see what training will see.
 """
 
 import contextlib
+import itertools
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -184,26 +185,40 @@ def check_recorded(
     Raises:
         GateFailed: they do not.
     """
+    turned = examples.subset(range(len(examples))[::-1])
     with probing(model):
         plain = _logits(model, examples, compute), _training_gradient(model, examples, compute)
-        longest = _record(model, full_row, recorded)
-        for _ in range(3):  # plain, recorded, replayed
-            found = (
-                _logits(model, examples, recorded),
-                _training_gradient(model, examples, recorded),
-            )
+        longest = _record(model, full_row, _ids(examples), recorded)
+        for shown in (examples, turned, examples):  # plain, recorded, replayed
+            found = _logits(model, shown, recorded), _training_gradient(model, shown, recorded)
         difference = max(longest, *map(_relative, found, plain))
     return require([_same_pass("recorded", difference, compute)])
 
 
-def _record(model: PeftModel, row: Sequence[Sequence[int]], recorded: Compute) -> float:
-    """Record a pass over a row in training mode; returns how far a replay is off the plain pass."""
+def _record(
+    model: PeftModel, row: Sequence[Sequence[int]], texts: list[list[int]], recorded: Compute
+) -> float:
+    """Record a pass over a row in training mode; returns how far a replay is off the plain pass.
+
+    Args:
+        row: only its lengths count.
+        texts: token ids that are put there; backwards when recorded, so that a replay that reads
+            what was there then shows.
+    """
     model.train()
-    labels = [0] * len(row)
-    plain, _, replayed = (_gradient(model, row, labels, recorded) for _ in range(3))
+    filled, labels = _filled([len(ids) for ids in row], texts), [0] * len(row)
+    plain = _gradient(model, filled, labels, recorded)
+    _gradient(model, [ids[::-1] for ids in filled], labels, recorded)
+    replayed = _gradient(model, filled, labels, recorded)
     model.eval()
     model.zero_grad(set_to_none=True)
     return _relative(replayed, plain)
+
+
+def _filled(lengths: Sequence[int], texts: list[list[int]]) -> list[list[int]]:
+    """Token ids of these lengths, from the texts over and over."""
+    tokens = itertools.cycle(itertools.chain.from_iterable(texts))
+    return [list(itertools.islice(tokens, n)) for n in lengths]
 
 
 def _same_pass(name: str, difference: float, compute: Compute) -> Gate:
@@ -448,7 +463,8 @@ def _gradient(
     accumulate(
         model, ids, labels, compute, lambda loss: loss.backward() if loss.requires_grad else None
     )
-    grads = [p.grad.flatten() for p in _trained(model) if p.grad is not None]
+    # Not kept on a GPU, whose memory recordings may fill.
+    grads = [p.grad.flatten().cpu() for p in _trained(model) if p.grad is not None]
     return torch.cat(grads) if grads else torch.zeros(1)
 
 

@@ -149,7 +149,9 @@ class PackedTrainer(Trainer):
         except UserError as error:
             if self.state.global_step < self.state.max_steps:
                 raise
-            print(f"{error}. Training has ended, and its results take less room: going on to them")
+            print(
+                f"training has ended without its last checkpoint, going on to its results: {error}"
+            )
 
     def floating_point_ops(self, inputs: Step) -> int:
         """Not estimated: transformers counts padding, and there is none."""
