@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ import yaml
 from scipy.special import softmax
 
 from bench.results import __main__ as command
-from bench.results import document, figures, learning_curve
+from bench.results import document, figures, learning_curve, part
 from bench.results.restore import Restored, read_votes, restore
 from stages.battles import LABELS, read_raw
 from stages.errors import UserError
 from stages.prepare import prepare
 from tests.conftest import REPO
 from tests.runs import write_run
+from tests.test_train import Workspace
 
 STARTER = REPO / "data/raw/starter.csv"
 SHIPPED = REPO / "docs/results"
@@ -180,19 +182,27 @@ def test_the_ladder_has_each_seed_alone_and_their_mean_prediction(restored, repo
     each = [plain_log_loss([run], votes) for run in two]
     mean, least, most = np.mean(each), min(each), max(each)
     rows = figures.ladder(restored.combinations).splitlines()
-    (alone,) = (row for row in rows if "tiny-gemma" in row and ": 2 seeds, each alone |" in row)
-    (together,) = (row for row in rows if "tiny-gemma" in row and "prediction of 2 seeds |" in row)
-    (llama,) = (row for row in rows if "tiny-llama" in row)
-    assert f"| {mean:.4f} [{least:.4f}, {most:.4f}] |" in alone
-    assert f"| {plain_log_loss(two, votes):.4f} |" in together
-    assert f"| {plain_log_loss([results / 'llama'], votes):.4f} |" in llama and "seed" not in llama
-    assert len(rows) == 2 + 5 + 3, "the run on half of the votes is not in the ladder"
+    (gemma,) = (row for row in rows if row.startswith("| **gemma** |"))
+    (llama,) = (row for row in rows if row.startswith("| **llama** |"))
+    assert f"| {mean:.4f} [{least:.4f}, {most:.4f}] | {plain_log_loss(two, votes):.4f} |" in gemma
+    assert f"| {plain_log_loss([results / 'llama'], votes):.4f} | |" in llama
+    assert len(rows) == 2 + 5 + 2, "the run on half of the votes is not in the ladder"
 
 
 def test_the_verdict_is_on_both_backbones_with_all_their_seeds(restored):
     told = figures.verdicts(restored.combinations)
-    assert told.count("\ntiny-gemma ") == 2 and told.count("\ntiny-llama ") == 1
-    assert "BETTER. tiny-gemma is better than tiny-llama: its log loss is lower" in told
+    assert told.startswith("- classify: **better**. tiny-gemma is better than tiny-llama: its log")
+
+
+def test_backbones_are_also_compared_by_the_seeds_that_nothing_was_chosen_with(
+    restored, monkeypatch
+):
+    assert "seeds" not in figures.pairs(restored.combinations)
+    monkeypatch.setattr(figures, "TUNED_SEED", 2)
+    assert "seeds" not in figures.pairs(restored.combinations), "llama has no other"
+    llama, gemma = restored.combinations
+    twin = replace(gemma, averaged=llama.averaged)
+    assert "| gemma − gemma, seeds 10 |" in figures.pairs([twin, gemma])
 
 
 def test_the_learning_curve_has_the_backbone_that_was_trained_on_fewer_votes(
@@ -206,20 +216,29 @@ def test_the_learning_curve_has_the_backbone_that_was_trained_on_fewer_votes(
     assert not any(row.startswith("| llama") for row in rows)
 
 
-# Some folds
+def test_a_part_of_the_votes_is_trained_on_and_shipped(tmp_path, tiny, battles, monkeypatch):
+    workspace = Workspace(tmp_path, tiny(), battles)
+    monkeypatch.chdir(workspace.path)
+    monkeypatch.setenv("DVC_ROOT", str(workspace.path))
+    monkeypatch.setattr("sys.argv", ["bench.results.part", "2", "results/tiny-half"])
+    part.main()
+    shipped = Path("results/tiny-half")
+    predicted = pd.read_parquet(shipped / "predictions.parquet")
+    assert sorted(predicted.id) == sorted(battles.id) and set(predicted.fold) == {0, 1}
+    summaries = json.loads((shipped / "folds.json").read_text(encoding="utf-8"))
+    folds = pd.read_parquet("data/folds/folds.parquet").fold
+    assert [s["examples"] for s in summaries] == [round((folds != k).sum() / 2) for k in (0, 1)]
+    assert (shipped / "params.yaml").read_text() == Path("params.yaml").read_text()
 
 
-def test_figures_of_some_folds_are_of_their_votes_alone(restored, repository, votes):
-    results = repository / "docs/results"
-    some = restore(results, restored.votes.of({0, 2}))
-    (llama,) = (run for run in some.runs if run.name == "llama")
-    theirs = votes[np.arange(len(votes)) % FOLDS != 1].reset_index(drop=True)
-    expected = plain_log_loss([results / "llama"], theirs)
-    assert llama.metrics["log_loss"] == pytest.approx(expected, abs=1e-9)
-    assert [fold["fold"] for fold in llama.folds] == [0, 2] and len(llama.curves) == 2
-    kept = restored.votes.battles.fold.isin({0, 2}).to_numpy()
-    prior, whole = (r.votes.baselines["prior"] for r in (some, restored))
-    assert np.array_equal(prior, whole[kept]), "as fitted on all votes"
+# The folds that nothing was chosen on
+
+
+def test_figures_without_the_tuned_fold_are_of_the_other_folds_votes(restored, repository, votes):
+    theirs = votes[np.arange(len(votes)) % FOLDS != figures.TUNED_FOLD]
+    expected = plain_log_loss([repository / "docs/results/llama"], theirs.reset_index(drop=True))
+    (row,) = (r for r in figures.ladder(restored.combinations).splitlines() if "**llama**" in r)
+    assert row.endswith(f"| {expected:.4f} | |")
 
 
 # What is refused
@@ -265,9 +284,14 @@ def test_a_run_that_was_shown_the_counts_stands_for_itself(copy):
     params["prompt"]["counts"] = True
     path.write_text(yaml.safe_dump(params), encoding="utf-8")
     found = restored_in(Path("docs/results")).combinations
-    assert sorted(c.way for c in found) == ["classify", "classify", "classify with counts"]
-    assert "`classify with counts`, lr" in figures.ladder(found)
-    assert "tiny-llama" in figures.verdicts(found) and "gemma-10" not in figures.verdicts(found)
+    assert sorted(c.way for c in found) == [
+        "classify",
+        "classify",
+        "classify, counts in the prompt",
+    ]
+    assert "- classify: **better**" in figures.verdicts(found)
+    assert "counts" not in figures.verdicts(found), "there is nothing to compare it with"
+    assert "| counts in the prompt | no | yes |" in figures.trained(found)
 
 
 def test_runs_that_were_trained_otherwise_are_no_seeds(copy):
@@ -277,7 +301,7 @@ def test_runs_that_were_trained_otherwise_are_no_seeds(copy):
     path.write_text(yaml.safe_dump(params), encoding="utf-8")
     found = restored_in(Path("docs/results")).combinations
     assert sorted(len(c.seeds) for c in found) == [1, 1, 1]
-    assert "clipped at 5" in figures.ladder(found)
+    assert "| gradients clipped at | 1 | 5 |" in figures.trained(found)
 
 
 # What is shipped

@@ -19,7 +19,6 @@ from stages.report.figures import of_runs
 
 DOCUMENT = Path("docs/results.md")
 FOLDER = Path("docs/results")
-TUNED = 0  # the fold by whose held-out votes settings were chosen
 PICTURES = ("ladder", "loss_curves")
 
 
@@ -32,8 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     votes = read_votes(FOLDER, options.votes)
     restored = restore(FOLDER, votes)
-    untuned = restore(FOLDER, votes.of(set(votes.battles.fold) - {TUNED}))
-    found = blocks(restored) | blocks_of_untuned_folds(untuned)
+    found = blocks(restored)
     for name, body in found.items():
         print(f"{name}\n\n{body}\n")
     written = DOCUMENT.read_text(encoding="utf-8")
@@ -47,30 +45,24 @@ def main() -> None:
 
 
 def blocks(restored: Restored) -> dict[str, str]:
-    """The document's generated parts on all folds, by name."""
+    """The document's generated parts, by name; in wide tables, backbones without the counts."""
     combinations = restored.combinations
+    plain = [c for c in combinations if not c.counts]
     return {
+        "trained": figures.trained(combinations),
         "ladder": figures.ladder(combinations),
         "verdict": figures.verdicts(combinations),
         "pairs": figures.pairs(combinations),
         "beyond": figures.beyond(combinations),
         "parts-of-gain": contents.parts_of_gain(combinations),
-        "reading": contents.reading(restored),
-        "second-stage": contents.second_stage(restored),
-        "slices": figures.slices(combinations),
+        "reading": contents.reading(plain, restored.votes),
+        "second-stage": contents.second_stage(plain, restored.votes),
+        "slices": figures.slices(plain),
         "learning-curve": learning_curve(restored),
-        "cost": figures.cost(combinations),
+        "cost": figures.cost(plain),
         "tuning": figures.probes(FOLDER / "tuning.csv"),
         "changes": figures.probes(FOLDER / "changes.csv"),
         "probes": figures.probes(FOLDER / "probes.csv"),
-    }
-
-
-def blocks_of_untuned_folds(restored: Restored) -> dict[str, str]:
-    """Those on the folds that no setting was chosen on."""
-    return {
-        "untuned-ladder": figures.ladder(restored.combinations),
-        "untuned-pairs": figures.pairs(restored.combinations),
     }
 
 
@@ -79,7 +71,7 @@ def _write_results(restored: Restored) -> None:
     for run in restored.runs:
         text = json.dumps(run.metrics, indent=2, allow_nan=False)
         (FOLDER / run.name / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    drawn = of_runs([replace(c.averaged, name=c.way) for c in restored.combinations])
+    drawn = of_runs([replace(c.averaged, name=c.name) for c in restored.combinations])
     for name in PICTURES:
         drawn[name].write(FOLDER / f"{name}.svg")
 

@@ -7,11 +7,11 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from bench.results.figures import gain, intervals, markdown, side_by_side
-from bench.results.restore import Combination, Restored, losses
+from bench.results.restore import Combination, Votes, losses
 from stages import scores
 from stages.baselines import C_COUNTS, Inputs, count_inputs, joined_inputs, out_of_fold, text_inputs
 from stages.evaluate import BACKBONE_SCALE, BASELINES
-from stages.report.tables import TITLES, interval
+from stages.report.tables import TITLES, interval, sign
 from stages.results import Result
 
 TIE = 2  # the label
@@ -56,9 +56,11 @@ def _two_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 # What the predictions follow
 
 
+ORDERS = "log odds of A against B in one order, with the other"
+ORDERS_AND_LOSS = "agreement of the orders with log loss, over trainings, each less its fold's mean"
 READING = {  # how each is written
     "same class in both orders": ".1%",
-    "log odds of A against B in one order, with the other": "+.2f",
+    ORDERS: "+.2f",
     "their standard deviation, both orders averaged": ".3f",
     "with the difference in length": "+.2f",
     "with the same of length and format": "+.2f",
@@ -68,25 +70,37 @@ READING = {  # how each is written
 }
 
 
-def reading(restored: Restored) -> str:
+def reading(combinations: list[Combination], votes: Votes) -> str:
     """Whether the predictions follow the answers or their places, and how far their length.
 
     Each fold of each seed is a training of its own: their mean, least and most. Correlations are
     Spearman's.
     """
-    features = restored.votes.features
+    features = votes.features
     longer = (np.log1p(features.chars_a) - np.log1p(features.chars_b)).to_numpy()
-    return side_by_side({c.name: _read(c.seeds, longer) for c in restored.combinations})
+    return side_by_side({c.name: _read(c.seeds, longer) for c in combinations})
 
 
 def _read(seeds: Sequence[Result], longer: np.ndarray) -> dict[str, str]:
     trainings = pd.DataFrame(
         [values for run in seeds for values in _by_fold(run, longer)], columns=list(READING)
     )
-    return {
+    told = {
         name: interval(values.mean(), values.min(), values.max(), READING[name])
         for name, values in trainings.items()
     }
+    if len(seeds) > 1:
+        told[ORDERS_AND_LOSS] = sign(_orders_and_loss(seeds, trainings[ORDERS]), "+.2f")
+    return told
+
+
+def _orders_and_loss(seeds: Sequence[Result], agreement: pd.Series) -> float:
+    """Spearman's correlation over trainings, each beside those of its fold with other seeds."""
+    rows = [run.rows.assign(loss=losses([run])[0]) for run in seeds]
+    loss = np.array([r.groupby("fold").loss.mean() for r in rows])
+    agreement = agreement.to_numpy().reshape(loss.shape)
+    beside = [(values - values.mean(axis=0)).ravel() for values in (agreement, loss)]
+    return spearmanr(*beside).statistic
 
 
 def _by_fold(run: Result, longer: np.ndarray) -> Iterator[list[float]]:
@@ -112,13 +126,10 @@ def _by_fold(run: Result, longer: np.ndarray) -> Iterator[list[float]]:
 # What can be fitted on them
 
 
-def second_stage(restored: Restored) -> str:
+def second_stage(combinations: list[Combination], votes: Votes) -> str:
     """Gains of what can be fitted on predictions, each on the votes of the other folds."""
-    votes = restored.votes
     words_and_counts = joined_inputs(text_inputs(votes.battles), count_inputs(votes.features))
-    return side_by_side(
-        {c.title: _fitted(c.averaged, words_and_counts) for c in restored.combinations}
-    )
+    return side_by_side({c.title: _fitted(c.averaged, words_and_counts) for c in combinations})
 
 
 def _fitted(run: Result, words_and_counts: Inputs) -> dict[str, str]:
@@ -137,8 +148,7 @@ def _fitted(run: Result, words_and_counts: Inputs) -> dict[str, str]:
         "of one temperature and biases": gain(run.metrics, "gain_of_calibration"),
         "of a scale for A against B and one for ties": gained("backbone", scaled),
         "of rules for identical and empty answers": gain(run.metrics, "gain_of_rules"),
-        "what it adds to length and format": gain(run.metrics, "gain_beyond_features"),
-        "to TF-IDF, length and format": gained("tfidf_counts", with_words),
+        "what it adds to TF-IDF, length and format": gained("tfidf_counts", with_words),
     }
 
 

@@ -10,11 +10,12 @@ import pandas as pd
 from bench.results.restore import Combination, losses
 from stages import evaluate
 from stages.compare import differences
-from stages.compare.__main__ import text
 from stages.compare.verdict import CONFIDENCE, DRAWS, SEED, compare
 from stages.params import Evaluate
 from stages.report import tables
 from stages.results import Result
+
+TUNED_FOLD, TUNED_SEED = 0, 20240508  # by which settings were chosen
 
 # Tables
 
@@ -29,7 +30,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def side_by_side(columns: Mapping[str, Mapping[str, str]]) -> str:
     """A table of columns that have the same rows."""
-    table = pd.DataFrame(columns)
+    table = pd.DataFrame(columns).fillna("")
     return markdown(list(table), table.reset_index().to_numpy())
 
 
@@ -48,110 +49,165 @@ def intervals(gains: dict[str, np.ndarray], run: Result) -> dict[str, str]:
 # Figures
 
 
+def trained(combinations: list[Combination]) -> str:
+    """How each combination was trained, by its name."""
+    return side_by_side({c.name: _settings(c) for c in combinations})
+
+
+def _settings(combination: Combination) -> dict[str, str]:
+    run, train = combination.averaged, combination.averaged.params["train"]
+    rates = run.params["backbones"][run.params["model"]][run.budget["size"]]
+    return {
+        "checkpoint": run.checkpoint,
+        "objective": combination.objective,
+        "counts in the prompt": "yes" if combination.counts else "no",
+        "lr": f"{rates['lr']:g}",
+        "head_lr": f"{rates['head_lr']:g}" if combination.objective == "classify" else "no head",
+        "gradients clipped at": f"{train['optimizer']['max_grad_norm']:g}",
+        "seeds": ", ".join(str(seed) for seed in _seeds(combination.seeds)),
+    }
+
+
+def _seeds(runs: Sequence[Result]) -> list[int]:
+    return [run.params["train"]["seed"] for run in runs]
+
+
 def ladder(combinations: list[Combination]) -> str:
     """Baselines and backbones, from the worst to the best.
 
-    Of several seeds, a row has the mean over trainings, with the least and the most log loss; the
-    mean of their predictions has a row of its own.
+    Of several seeds: the mean over trainings, with the least and the most log loss, and the log
+    loss of the mean of their predictions.
     """
-    baselines = combinations[0].averaged.baselines
-    rungs = [_baseline(tables.TITLES[name], baselines[name]) for name in evaluate.BASELINES]
-    for c in combinations:
-        title, n = _as_trained(c), len(c.seeds)
-        rungs.append(_backbone(f"{title}: {n} seeds, each alone" if n > 1 else title, c.seeds))
-        if n > 1:
-            rungs.append(_backbone(f"{title}: mean prediction of {n} seeds", [c.averaged]))
+    first = combinations[0].averaged
+    rungs = [_baseline(first, name) for name in evaluate.BASELINES]
+    rungs += [_backbone(c) for c in combinations]
     rungs.sort(key=lambda rung: -rung[0])
-    header = ("log loss", "gain over the class prior", "accuracy", "gain beyond length and format")
+    header = (
+        *("log loss", "mean prediction", "gain over the class prior", "accuracy"),
+        *("without fold 0: log loss", "mean prediction"),
+    )
     return markdown(header, (cells for _, cells in rungs))
 
 
-def _baseline(title: str, metrics: dict) -> tuple[float, Sequence[str]]:
+def _baseline(run: Result, name: str) -> tuple[float, Sequence[str]]:
     """Log loss, by which rungs are sorted, and cells."""
+    metrics = run.baselines[name]
     gained = gain(metrics, "gain_over_prior") if metrics["gain_over_prior"] else ""
-    loss = metrics["log_loss"]
-    return loss, (title, f"{loss:.4f}", gained, f"{metrics['accuracy']:.3f}", "")
+    loss, elsewhere = metrics["log_loss"], losses([run], name)[0, _untuned(run)].mean()
+    facts = (gained, f"{metrics['accuracy']:.3f}", f"{elsewhere:.4f}", "")
+    return loss, (tables.TITLES[name], f"{loss:.4f}", "", *facts)
 
 
-def _backbone(title: str, runs: list[Result]) -> tuple[float, Sequence[str]]:
-    """The same of one training, as the mean over runs that differ in their seed."""
-    prior, counts, backbone, both = (
-        losses(runs, name).mean(axis=0) for name in ("prior", "counts", "backbone", "with_features")
-    )
-    gains = {"over the prior": prior - backbone, "beyond features": counts - both}
-    over_prior, beyond = intervals(gains, runs[0]).values()
-    each = [run.metrics["log_loss"] for run in runs]
+def _backbone(combination: Combination) -> tuple[float, Sequence[str]]:
+    """The same of a backbone: of single trainings, and of the mean of their predictions."""
+    runs, averaged = combination.seeds, combination.averaged
+    each, together, prior = losses(runs), losses([averaged])[0], losses(runs, "prior")
+    gained = intervals({"": (prior - each).mean(axis=0)}, averaged)[""]
     accuracy = np.mean([run.metrics["accuracy"] for run in runs])
-    told = tables.interval(np.mean(each), min(each), max(each), ".4f")
-    return np.mean(each), (title, told, over_prior, f"{accuracy:.3f}", beyond)
+    several, untuned = len(runs) > 1, _untuned(averaged)
+    cells = (
+        _spread(each),
+        f"{together.mean():.4f}" if several else "",
+        gained,
+        f"{accuracy:.3f}",
+        _spread(each[:, untuned]),
+        f"{together[untuned].mean():.4f}" if several else "",
+    )
+    return each.mean(), (f"**{combination.name}**", *cells)
 
 
-def _as_trained(combination: Combination) -> str:
-    run, train = combination.averaged, combination.averaged.params["train"]
-    checkpoint = run.params["backbones"][run.params["model"]][run.budget["size"]]
-    rates = f"lr {checkpoint['lr']:g}"
-    if train["objective"] == "classify":
-        rates += f", head_lr {checkpoint['head_lr']:g}"
-    clipped = f"clipped at {train['optimizer']['max_grad_norm']:g}"
-    return f"**{run.checkpoint}**, `{combination.way}`, {rates}, {clipped}"
+def _spread(each: np.ndarray) -> str:
+    """The mean log loss of single trainings, with the least and the most."""
+    means = each.mean(axis=1)
+    if len(means) == 1:
+        return f"{means[0]:.4f}"
+    return tables.interval(means.mean(), means.min(), means.max(), ".4f")
+
+
+def _untuned(run: Result) -> np.ndarray:
+    """Whether a vote is of a fold that no setting was chosen on: (n,)."""
+    return (run.rows.fold != TUNED_FOLD).to_numpy()
 
 
 def verdicts(combinations: list[Combination]) -> str:
-    """What `python -m stages.compare` prints of all seeds of the backbones trained in each way."""
+    """What `python -m stages.compare` says of all seeds of the backbones trained in each way."""
     told = []
     for way in dict.fromkeys(c.way for c in combinations):
         alike = [c for c in combinations if c.way == way]
         if len(alike) > 1:
-            printed = text(compare([run for c in alike for run in c.seeds]))
-            told.append(f"With `{way}`:\n\n```\n{printed}\n```")
-    return "\n\n".join(told)
+            found = compare([run for c in alike for run in c.seeds])
+            notes = "".join(f"\n  - {note}" for note in found["warnings"])
+            told.append(
+                f"- {way}: **{found['verdict']}**. {tables.minus(found['sentence'])}{notes}"
+            )
+    return "\n".join(told)
 
 
 def pairs(combinations: list[Combination]) -> str:
-    """How far apart backbones and baselines are, by both intervals that a claim needs.
+    """How far apart backbones and baselines are, by what a claim needs.
 
     Of several seeds, by the mean of their losses, as stages.compare takes it. Shown are those that
-    share checkpoint or way of training, and the best one beside length and format.
+    differ in the checkpoint, the objective or the counts alone, backbones also by the seeds that no
+    setting was chosen with, and the best one beside length and format.
     """
     best, votes = combinations[-1], _described(combinations)
     named = [
-        (a.name, b.name, losses(a.seeds).mean(axis=0) - losses(b.seeds).mean(axis=0))
+        (f"{a.name} − {b.name}", losses(a.seeds).mean(axis=0) - losses(b.seeds).mean(axis=0))
         for a, b in pairs_of(combinations, 2)
-        if a.way == b.way or a.averaged.checkpoint == b.averaged.checkpoint
+        if _one_apart(a, b)
     ]
+    for a, b in pairs_of(combinations, 2):
+        others = [[run for run in c.seeds if _seeds([run]) != [TUNED_SEED]] for c in (a, b)]
+        fewer = [0 < len(runs) < len(c.seeds) for runs, c in zip(others, (a, b), strict=True)]
+        if a.way == b.way and all(fewer):
+            first, second = (losses(runs).mean(axis=0) for runs in others)
+            seeds = " and ".join(map(str, _seeds(others[0])))
+            named.append((f"{a.name} − {b.name}, seeds {seeds}", first - second))
     for name in ("length", "counts"):
         difference = losses(best.seeds, name)[0] - losses(best.seeds).mean(axis=0)
-        named.append((tables.TITLES[name], best.name, difference))
-    rows = []
-    for first, second, difference in named:
-        found = _both_intervals(difference, votes)
-        p = max(each["p_value"] for each in found)
-        rows.append((f"{first} − {second}", *map(_difference, found), f"{p:.3f}"))
-    return markdown(("over votes", "over folds", "p, the larger"), rows)
-
-
-def beyond(combinations: list[Combination]) -> str:
-    """Gain beyond length and format, by both intervals that a claim needs.
-
-    Of single trainings, as the mean over seeds, and of the mean of their predictions.
-    """
-    votes, rows = _described(combinations), []
-    for c in combinations:
-        cells = []
-        for runs in (c.seeds, [c.averaged]):
-            gained = (losses(runs, "counts") - losses(runs, "with_features")).mean(axis=0)
-            cells += map(_difference, _both_intervals(gained, votes))
-        rows.append((c.name, *cells))
-    header = ("each alone, over votes", "over folds", "mean prediction, over votes", "over folds")
+        named.append((f"{tables.TITLES[name]} − {best.name}", difference))
+    untuned = _untuned(best.averaged)
+    rows = [
+        (title, *_claim(values, votes), *_claim(values[untuned], votes[untuned]))
+        for title, values in named
+    ]
+    header = ("over votes", "over folds", "p", "without fold 0: over votes", "over folds", "p")
     return markdown(header, rows)
 
 
-def _both_intervals(values: np.ndarray, votes: pd.DataFrame) -> tuple[dict, dict]:
-    """Over votes and over folds."""
-    return (
-        differences.bootstrap(values, votes, DRAWS, CONFIDENCE, SEED),
-        differences.corrected_t(values, votes.fold.to_numpy(), CONFIDENCE),
+def _one_apart(a: Combination, b: Combination) -> bool:
+    checkpoint = a.averaged.checkpoint != b.averaged.checkpoint
+    return checkpoint + (a.objective != b.objective) + (a.counts != b.counts) == 1
+
+
+def _claim(values: np.ndarray, votes: pd.DataFrame) -> tuple[str, str, str]:
+    """Both intervals, and the larger of their p values."""
+    votes = votes.reset_index(drop=True)
+    over_votes = differences.bootstrap(values, votes, DRAWS, CONFIDENCE, SEED)
+    over_folds = differences.corrected_t(values, votes.fold.to_numpy(), CONFIDENCE)
+    p = max(over_votes["p_value"], over_folds["p_value"])
+    return _difference(over_votes), _difference(over_folds), f"{p:.3f}"
+
+
+def beyond(combinations: list[Combination]) -> str:
+    """Gain beyond length and format, of single trainings and of the mean of their predictions."""
+    votes, rows = _described(combinations), []
+    fold, untuned = votes.fold.to_numpy(), _untuned(combinations[0].averaged)
+    for c in combinations:
+        each, together = (
+            (losses(runs, "counts") - losses(runs, "with_features")).mean(axis=0)
+            for runs in (c.seeds, [c.averaged])
+        )
+        by_fold = ", ".join(tables.sign(each[fold == k].mean()) for k in np.unique(fold))
+        elsewhere, *_ = _claim(each[untuned], votes[untuned])
+        rows.append(
+            (c.name, *_claim(each, votes)[:2], by_fold, elsewhere, *_claim(together, votes)[:2])
+        )
+    header = (
+        *("over votes", "over folds", "in each fold", "without fold 0: over votes"),
+        *("mean prediction: over votes", "over folds"),
     )
+    return markdown(header, rows)
 
 
 def _described(combinations: list[Combination]) -> pd.DataFrame:
@@ -168,9 +224,9 @@ def _slices(run: Result, votes: pd.DataFrame) -> dict[str, str]:
     counts, both = (losses([run], name)[0] for name in ("counts", "with_features"))
     found = differences.bootstrap(counts - both, votes, DRAWS, CONFIDENCE, SEED)
     parts = [{"slice": "vote", "value": value} | part for value, part in found["classes"].items()]
+    parts += [part for part in found["slices"] if part["slice"] != "script"]  # nearly all are latin
     return {
-        f"{part['slice']}: {part['value']} ({part['rows']:,})": _difference(part)
-        for part in [*parts, *found["slices"]]
+        f"{part['slice']}: {part['value']} ({part['rows']:,})": _difference(part) for part in parts
     }
 
 
@@ -180,7 +236,9 @@ def _difference(found: dict) -> str:
 
 def cost(combinations: list[Combination]) -> str:
     """What training took, all folds and seeds together."""
-    return side_by_side({c.name: tables.cost(c.averaged) for c in combinations})
+    told = ("training time", "tokens seen", "peak memory", "truncated battles", "tokens cut off")
+    costs = {c.name: tables.cost(c.averaged) for c in combinations}
+    return side_by_side({name: {k: cost[k] for k in told} for name, cost in costs.items()})
 
 
 def probes(path: Path) -> str:

@@ -42,15 +42,6 @@ class Votes:
     baselines: dict[str, np.ndarray]
     md5: str
 
-    def of(self, folds: set[int]) -> "Votes":
-        """The votes of some folds; baselines have seen what the backbones have."""
-        kept = self.battles.fold.isin(folds).to_numpy()
-        battles, features = (
-            table[kept].reset_index(drop=True) for table in (self.battles, self.features)
-        )
-        baselines = {name: predicted[kept] for name, predicted in self.baselines.items()}
-        return Votes(battles, features, baselines, self.md5)
-
 
 @dataclass(frozen=True)
 class Combination:
@@ -79,10 +70,18 @@ class Combination:
         return f"{self.name}, mean of {n} seeds" if n > 1 else self.name
 
     @property
+    def objective(self) -> str:
+        return self.seeds[0].params["train"]["objective"]
+
+    @property
+    def counts(self) -> bool:
+        """Whether the prompt says how long and how formatted each answer is."""
+        return self.seeds[0].params["prompt"]["counts"]
+
+    @property
     def way(self) -> str:
-        """The objective, and whether the answers' counts were written before them."""
-        params = self.seeds[0].params
-        return params["train"]["objective"] + (" with counts" * params["prompt"]["counts"])
+        """How it was trained, whatever the checkpoint."""
+        return f"{self.objective}{', counts in the prompt' * self.counts}"
 
 
 @dataclass(frozen=True)
@@ -145,11 +144,9 @@ def losses(runs: Sequence[Result], name: str = "backbone") -> np.ndarray:
 
 
 def _read(run: Path, votes: Votes) -> Result:
-    folds = set(votes.battles.fold)
     shipped = pd.read_parquet(run / PREDICTIONS)
-    shipped = shipped[shipped.fold.isin(folds)]
     summaries = json.loads((run / "folds.json").read_text(encoding="utf-8"))
-    curves = pd.read_csv(run / "curves.csv").groupby("fold")
+    curves = pd.read_csv(run / "curves.csv")
     rows = votes.battles[["id", "fold"]].merge(shipped, on=["id", "fold"], validate="one_to_one")
     if not len(shipped) == len(rows) == len(votes.battles):
         raise UserError(
@@ -161,8 +158,8 @@ def _read(run: Path, votes: Votes) -> Result:
         yaml.safe_load((run / PARAMS).read_text(encoding="utf-8")),
         *evaluate.order_probabilities(rows),
         rows,
-        [summary for summary in summaries if summary["fold"] in folds],
-        [curve for fold, curve in curves if fold in folds],
+        summaries,
+        [curve for _, curve in curves.groupby("fold")],
         votes,
     )
 

@@ -1,0 +1,76 @@
+"""Train every fold on a part of its training votes, and ship it as docs/results has runs.
+
+    python -m bench.results.part 2 docs/results/gemma-sft-half
+
+trains on half, `4` on a quarter, and `1` on all of them, in the workspace where `dvc repro prepare
+split weights` has ended, by its params.yaml. Whole prompt groups are kept or left out, by the seed
+of params.yaml; predicted are all held-out votes. Each training starts from the beginning.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.results.restore import PREDICTIONS
+from stages import backbones
+from stages.errors import stage
+from stages.params import load
+from stages.results import PARAMS
+from stages.root import state
+from stages.train.fingerprint import versions
+from stages.train.fold import train_fold
+from stages.train.run import BATTLES, FOLDS, WEIGHTS
+
+
+@stage
+def main() -> None:
+    """Train, and write the run's folder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.results.part",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("divisor", type=int, help="train on one of so many parts")
+    parser.add_argument("folder", type=Path, help="where the run goes")
+    options = parser.parse_args()
+    params = load()
+    record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
+    weights = backbones.fetch(record, params.checkpoint, state())
+    battles = pd.read_parquet(BATTLES).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
+    predictions, curves, summaries = [], [], []
+    for fold in params.split.folds:
+        training, held_out = battles[battles.fold != fold], battles[battles.fold == fold]
+        with tempfile.TemporaryDirectory() as checkpoints:
+            trained = train_fold(
+                weights,
+                part(training, options.divisor, params.seed),
+                held_out,
+                params,
+                Path(checkpoints),
+            )
+        predictions.append(trained.predictions.assign(fold=fold))
+        curves.append(trained.curves.assign(fold=fold))
+        facts = {"fold": fold, "checkpoint": record, "objective": params.train.objective}
+        summaries.append({**facts, **trained.summary, "versions": versions()})
+    options.folder.mkdir(parents=True, exist_ok=True)
+    pd.concat(predictions).to_parquet(options.folder / PREDICTIONS, index=False)
+    pd.concat(curves).to_csv(options.folder / "curves.csv", index=False)
+    text = json.dumps(summaries, indent=1)
+    (options.folder / "folds.json").write_text(text + "\n", encoding="utf-8")
+    shutil.copy(PARAMS, options.folder)
+
+
+def part(training: pd.DataFrame, divisor: int, seed: int) -> pd.DataFrame:
+    """The votes of a random part of the prompt groups."""
+    groups = np.sort(training.group.unique().astype(str))
+    kept = np.random.default_rng(seed).permutation(groups)[: round(len(groups) / divisor)]
+    return training[training.group.isin(kept)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What bench/verdict.py simulates with: how two backbones differ from vote to vote, fold to fold.
+
+    python -m bench.results.spread VOTES smollm2-classify gemma-classify
+
+Prints, over all pairs of the two's seeds, quantiles of the votes' differences in log loss, their
+correlation within a prompt, and the fold effect: the variance of the folds' means less what the
+sampling of votes, by prompts, explains; the root of its mean, with the least and the most.
+"""
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.results.__main__ import FOLDER
+from bench.results.restore import losses, read_votes, restore
+from bench.verdict import SHARES
+from stages.errors import stage
+
+
+@stage
+def main() -> None:
+    """Print the constants."""
+    parser = argparse.ArgumentParser(prog="python -m bench.results.spread", description=__doc__)
+    parser.add_argument("votes", type=Path, help="the file of raw votes")
+    parser.add_argument("names", nargs=2, help="the combinations, as docs/results.md names them")
+    options = parser.parse_args()
+    restored = restore(FOLDER, read_votes(FOLDER, options.votes))
+    seeds = {c.name: c.seeds for c in restored.combinations}
+    table = restored.runs[0].rows[["fold", "group"]]
+    found = [
+        table.assign(difference=(losses([a]) - losses([b]))[0])
+        for a, b in product(*(seeds[name] for name in options.names))
+    ]
+    centred = np.concatenate([pair.difference - pair.difference.mean() for pair in found])
+    effects = [max(fold_effect(pair), 0) ** 0.5 for pair in found]
+    print("standard deviation", round(np.mean([pair.difference.std() for pair in found]), 3))
+    print("quantiles", np.quantile(centred, SHARES).round(3).tolist())
+    print("within a prompt", round(np.mean([within_prompt(pair) for pair in found]), 3))
+    print("fold effect", round(np.sqrt(np.mean(np.square(effects))), 4), min(effects), max(effects))
+
+
+def fold_effect(pair: pd.DataFrame) -> float:
+    """Variance over folds of the mean difference, less that which sampling prompts gives it."""
+    by_fold = pair.groupby("fold")
+    folds = [fold.assign(x=fold.difference - fold.difference.mean()) for _, fold in by_fold]
+    sampling = [(fold.groupby("group").x.sum() ** 2).sum() / len(fold) ** 2 for fold in folds]
+    return by_fold.difference.mean().var() - np.mean(sampling)
+
+
+def within_prompt(pair: pd.DataFrame) -> float:
+    """Correlation of the differences of two votes on one prompt."""
+    x = (pair.difference - pair.difference.mean()).groupby(pair.group)
+    products = (x.sum() ** 2 - x.apply(lambda values: (values**2).sum())).sum() / 2
+    size = x.size()
+    return products / (size * (size - 1) / 2).sum() / pair.difference.var()
+
+
+if __name__ == "__main__":
+    main()
