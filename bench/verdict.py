@@ -28,9 +28,9 @@ SIMULATIONS, BATCH, DRAWS = 1_000, 100, 1_000
 SAMPLE, ARENA = 2_471, 57_477  # rows of the real votes below, and of the competition
 FOLDS = 5
 
-# Measured on docs/results by bench.results.spread: SmolLM2-135M-Instruct and Gemma-3-270M (classify, 5 folds) on 2,471 real
-# votes, all nine pairs of three seeds each: log loss of the first minus that of the second, less
-# its mean. Quantiles of the votes' differences at these shares:
+# Measured on docs/results, SmolLM2-135M-Instruct and Gemma-3-270M (classify, 5 folds) on 2,471 real
+# votes, all nine pairs of three seeds each, by bench.results.spread: log loss of the first minus
+# that of the second, less its mean. Quantiles of the votes' differences at these shares:
 SHARES = [0, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1]
 QUANTILES = [
     *(-1.46, -1.064, -0.838, -0.621, -0.46, -0.337, -0.206, -0.124, -0.058, 0.006),

@@ -145,8 +145,9 @@ def test_what_was_written_is_confirmed_and_a_changed_figure_is_not(copy, monkeyp
         assert Path(name).stat().st_size
     run_command(monkeypatch)
     written = page.read_text(encoding="utf-8")
-    figure = re.search(r"\d\.\d{4}", written)[0]
-    page.write_text(written.replace(figure, "0.0000", 1), encoding="utf-8")
+    figure = re.search(r"class prior \| (\d\.\d{4})", written)[1]
+    changed = written.replace(f"prior | {figure}", "prior | 0.0000", 1)
+    page.write_text(changed, encoding="utf-8")
     capsys.readouterr()
     with pytest.raises(SystemExit, match="1"):
         run_command(monkeypatch)
