@@ -151,18 +151,13 @@ def pairs(combinations: list[Combination]) -> str:
     setting was chosen with, and the best one beside length and format.
     """
     best, votes = combinations[-1], _described(combinations)
-    named = [
-        (f"{a.name} − {b.name}", losses(a.seeds).mean(axis=0) - losses(b.seeds).mean(axis=0))
-        for a, b in pairs_of(combinations, 2)
-        if _one_apart(a, b)
-    ]
-    for a, b in pairs_of(combinations, 2):
-        others = [[run for run in c.seeds if _seeds([run]) != [TUNED_SEED]] for c in (a, b)]
-        fewer = [0 < len(runs) < len(c.seeds) for runs, c in zip(others, (a, b), strict=True)]
-        if a.way == b.way and all(fewer):
-            first, second = (losses(runs).mean(axis=0) for runs in others)
+    compared = [(a, b) for a, b in pairs_of(combinations, 2) if _one_apart(a, b)]
+    named = [(f"{a.name} − {b.name}", _apart(a.seeds, b.seeds)) for a, b in compared]
+    for a, b in compared:
+        others = _other_seeds(a), _other_seeds(b)
+        if a.way == b.way and all(others):
             seeds = " and ".join(map(str, _seeds(others[0])))
-            named.append((f"{a.name} − {b.name}, seeds {seeds}", first - second))
+            named.append((f"{a.name} − {b.name}, seeds {seeds}", _apart(*others)))
     for name in ("length", "counts"):
         difference = losses(best.seeds, name)[0] - losses(best.seeds).mean(axis=0)
         named.append((f"{tables.TITLES[name]} − {best.name}", difference))
@@ -178,6 +173,16 @@ def pairs(combinations: list[Combination]) -> str:
 def _one_apart(a: Combination, b: Combination) -> bool:
     checkpoint = a.averaged.checkpoint != b.averaged.checkpoint
     return checkpoint + (a.objective != b.objective) + (a.counts != b.counts) == 1
+
+
+def _apart(first: Sequence[Result], second: Sequence[Result]) -> np.ndarray:
+    return losses(first).mean(axis=0) - losses(second).mean(axis=0)
+
+
+def _other_seeds(combination: Combination) -> list[Result]:
+    """The runs with seeds that no setting was chosen with, if there is one with which some were."""
+    others = [run for run in combination.seeds if _seeds([run]) != [TUNED_SEED]]
+    return others if len(others) < len(combination.seeds) else []
 
 
 def _claim(values: np.ndarray, votes: pd.DataFrame) -> tuple[str, str, str]:
