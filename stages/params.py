@@ -151,13 +151,25 @@ class Package(Section):
     sha256: Sha256  # of the whole file
 
 
+class Rates(Section):
+    """A learning rate for each objective; one number is that of both."""
+
+    classify: float = Field(gt=0)
+    sft: float = Field(gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_both(cls, given: object) -> object:
+        return given if isinstance(given, (dict, cls)) else {"classify": given, "sft": given}
+
+
 class Checkpoint(Section):
     """One checkpoint of a family: where it comes from and its learning rates."""
 
     hub: Hub | None = None
     package: Package | None = None
     folder: str | None = None  # a local folder in the hub's layout
-    lr: float = Field(gt=0)  # of the adapter
+    lr: Rates  # of the adapter
     head_lr: float = Field(gt=0)
 
     @model_validator(mode="after")
@@ -206,6 +218,11 @@ class Params(Section):
     def checkpoint(self) -> Checkpoint:
         """The chosen family's checkpoint at the chosen scale."""
         return getattr(self.backbones[self.model], self.budget.size)
+
+    @property
+    def adapter_lr(self) -> float:
+        """The chosen checkpoint's learning rate of the adapter for the objective."""
+        return getattr(self.checkpoint.lr, self.train.objective)
 
 
 def load(path: Path = PARAMS) -> Params:

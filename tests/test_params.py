@@ -41,7 +41,7 @@ def test_every_shipped_backbone_is_valid_at_every_scale(file, model, scale):
     apply_overrides(file, [f"model={model}", f"scale={scale}"])
     loaded = params.load(file)
     entry = RAW["backbones"][model][RAW["scales"][scale]["size"]]
-    assert loaded.checkpoint.model_dump(exclude_none=True) == entry
+    assert loaded.checkpoint == params.Checkpoint.model_validate(entry)
     assert loaded.budget.model_dump() == RAW["scales"][scale]
 
 
@@ -68,7 +68,22 @@ def test_overrides_of_dvc_reach_nested_keys(file):
     apply_overrides(file, ["model=gemma", "scale=full", "backbones.gemma.full.lr=1e-5"])
     loaded = params.load(file)
     assert loaded.checkpoint.hub.id == "google/gemma-2-9b-it"
-    assert loaded.checkpoint.lr == 1e-5
+    assert loaded.adapter_lr == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate"),
+    [
+        (["train.objective=classify"], 1e-4),
+        (["train.objective=sft"], 4e-4),
+        (["train.objective=sft", "backbones.gemma.small.lr=1e-3"], 1e-3),
+        (["train.objective=sft", "backbones.gemma.small.lr.sft=1e-3"], 1e-3),
+        (["train.objective=classify", "backbones.gemma.small.lr.sft=1e-3"], 1e-4),
+    ],
+)
+def test_each_objective_has_its_rate_and_one_number_is_that_of_both(file, overrides, rate):
+    apply_overrides(file, ["model=gemma", *overrides])
+    assert params.load(file).adapter_lr == rate
 
 
 def test_dvc_writes_back_every_byte_as_it_ships(file):
@@ -132,7 +147,7 @@ def test_an_unknown_key_names_the_nearest_of_its_section(file, place, message):
         ("train.quantization.type", "int8"),
         ("scales.smoke.rows", -1),
         ("scales.smoke.epochs", 1.5),
-        ("backbones.llama.small.lr", "fast"),
+        ("backbones.llama.small.lr.sft", "fast"),
         ("backbones.llama.small.package.sha256", "b179"),
         ("backbones.llama.full.hub", "meta-llama/Llama-3.1-8B-Instruct"),
     ],

@@ -11,7 +11,7 @@ from bench.results.restore import Combination, losses
 from stages import evaluate
 from stages.compare import differences
 from stages.compare.verdict import CONFIDENCE, DRAWS, SEED, compare
-from stages.params import Evaluate
+from stages.params import Checkpoint, Evaluate
 from stages.report import tables
 from stages.results import Result
 
@@ -56,13 +56,14 @@ def trained(combinations: list[Combination]) -> str:
 
 def _settings(combination: Combination) -> dict[str, str]:
     run, train = combination.averaged, combination.averaged.params["train"]
-    rates = run.params["backbones"][run.params["model"]][run.budget["size"]]
+    entry = run.params["backbones"][run.params["model"]][run.budget["size"]]
+    rates = Checkpoint.model_validate(entry)
     return {
         "checkpoint": run.checkpoint,
         "objective": combination.objective,
         "counts in the prompt": "yes" if combination.counts else "no",
-        "lr": f"{rates['lr']:g}",
-        "head_lr": f"{rates['head_lr']:g}" if combination.objective == "classify" else "no head",
+        "lr": f"{getattr(rates.lr, combination.objective):g}",
+        "head_lr": f"{rates.head_lr:g}" if combination.objective == "classify" else "no head",
         "gradients clipped at": f"{train['optimizer']['max_grad_norm']:g}",
         "seeds": ", ".join(str(seed) for seed in _seeds(combination.seeds)),
     }

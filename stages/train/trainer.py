@@ -214,7 +214,7 @@ def log_loss(model: PeftModel, examples: Examples, compute: Compute) -> float:
 
 def _optimizer(model: PeftModel, params: Params) -> torch.optim.AdamW:
     groups = [
-        {"params": list(adapter_parameters(model).values()), "lr": params.checkpoint.lr},
+        {"params": list(adapter_parameters(model).values()), "lr": params.adapter_lr},
         {"params": list(head_parameters(model).values()), "lr": params.checkpoint.head_lr},
     ]
     return torch.optim.AdamW(
