@@ -2,7 +2,7 @@
 
     python bench/verdict.py
 
-Prints the tables of docs/verdict.md, which says what they mean; some ten minutes on one core. A
+Prints the tables of docs/verdict.md, which says what they mean; five minutes on one core. A
 simulation has 1,000 bootstrap draws where compare has 10,000.
 """
 

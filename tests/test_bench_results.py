@@ -13,7 +13,7 @@ import yaml
 from scipy.special import softmax
 
 from bench.results import __main__ as command
-from bench.results import document, figures, learning_curve, part
+from bench.results import document, figures, learning_curve, part, spread
 from bench.results.restore import Restored, read_votes, restore
 from stages.battles import LABELS, read_raw
 from stages.errors import UserError
@@ -243,6 +243,25 @@ def test_figures_without_the_tuned_fold_are_of_the_other_folds_votes(restored, r
 
 
 # What is refused
+
+
+@pytest.mark.parametrize(("divisor", "told"), [("0", "found 0"), ("2", "dvc repro prepare split")])
+def test_a_part_that_cannot_be_trained_is_explained(tmp_path, monkeypatch, capsys, divisor, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["bench.results.part", divisor, "there"])
+    with pytest.raises(SystemExit, match="1"):
+        part.main()
+    assert told in capsys.readouterr().err
+
+
+def test_the_spread_is_of_two_backbones_that_are_there(copy, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["bench.results.spread", str(STARTER), "gemma", "llama"])
+    spread.main()
+    assert "fold effect" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["bench.results.spread", str(STARTER), "gemma", "phi"])
+    with pytest.raises(SystemExit, match="1"):
+        spread.main()
+    assert "expected two of gemma, llama, found gemma and phi" in capsys.readouterr().err
 
 
 def test_votes_that_lack_some_of_the_runs_are_refused(repository, tmp_path):

@@ -51,6 +51,7 @@ def blocks(restored: Restored) -> dict[str, str]:
     return {
         "trained": figures.trained(combinations),
         "ladder": figures.ladder(combinations),
+        "by-fold": figures.by_fold(combinations),
         "verdict": figures.verdicts(combinations),
         "pairs": figures.pairs(combinations),
         "beyond": figures.beyond(combinations),

@@ -84,10 +84,23 @@ def ladder(combinations: list[Combination]) -> str:
     rungs += [_backbone(c) for c in combinations]
     rungs.sort(key=lambda rung: -rung[0])
     header = (
-        *("log loss", "mean prediction", "gain over the class prior", "accuracy"),
-        *("without fold 0: log loss", "mean prediction"),
+        *("log loss", "mean prediction", "gain over the class prior", "the same over folds"),
+        *("accuracy", "without fold 0: log loss", "mean prediction"),
     )
     return markdown(header, (cells for _, cells in rungs))
+
+
+def by_fold(combinations: list[Combination]) -> str:
+    """Log loss in each fold of the baselines, and of backbones as the mean of single trainings."""
+    run = combinations[0].averaged
+    named = {tables.TITLES[name]: losses([run], name) for name in evaluate.BASELINES}
+    named |= {c.name: losses(c.seeds) for c in combinations}
+    folds = run.rows.fold.to_numpy()
+    rows = [
+        (title, *(f"{each[:, folds == k].mean():.4f}" for k in np.unique(folds)))
+        for title, each in named.items()
+    ]
+    return markdown([f"fold {k}" for k in np.unique(folds)], rows)
 
 
 def _baseline(run: Result, name: str) -> tuple[float, Sequence[str]]:
@@ -95,7 +108,9 @@ def _baseline(run: Result, name: str) -> tuple[float, Sequence[str]]:
     metrics = run.baselines[name]
     gained = gain(metrics, "gain_over_prior") if metrics["gain_over_prior"] else ""
     loss, elsewhere = metrics["log_loss"], losses([run], name)[0, _untuned(run)].mean()
-    facts = (gained, f"{metrics['accuracy']:.3f}", f"{elsewhere:.4f}", "")
+    over_folds = _over_folds(losses([run], "prior")[0] - losses([run], name)[0], run)
+    over_folds = over_folds if gained else ""
+    facts = (gained, over_folds, f"{metrics['accuracy']:.3f}", f"{elsewhere:.4f}", "")
     return loss, (tables.TITLES[name], f"{loss:.4f}", "", *facts)
 
 
@@ -103,18 +118,24 @@ def _backbone(combination: Combination) -> tuple[float, Sequence[str]]:
     """The same of a backbone: of single trainings, and of the mean of their predictions."""
     runs, averaged = combination.seeds, combination.averaged
     each, together, prior = losses(runs), losses([averaged])[0], losses(runs, "prior")
-    gained = intervals({"": (prior - each).mean(axis=0)}, averaged)[""]
+    values = (prior - each).mean(axis=0)
+    gained = intervals({"": values}, averaged)[""]
     accuracy = np.mean([run.metrics["accuracy"] for run in runs])
     several, untuned = len(runs) > 1, _untuned(averaged)
     cells = (
         _spread(each),
         f"{together.mean():.4f}" if several else "",
         gained,
+        _over_folds(values, averaged),
         f"{accuracy:.3f}",
         _spread(each[:, untuned]),
         f"{together[untuned].mean():.4f}" if several else "",
     )
     return each.mean(), (f"**{combination.name}**", *cells)
+
+
+def _over_folds(values: np.ndarray, run: Result) -> str:
+    return _difference(differences.corrected_t(values, run.rows.fold.to_numpy(), CONFIDENCE))
 
 
 def _spread(each: np.ndarray) -> str:
@@ -149,7 +170,7 @@ def pairs(combinations: list[Combination]) -> str:
 
     Of several seeds, by the mean of their losses, as stages.compare takes it. Shown are those that
     differ in the checkpoint, the objective or the counts alone, backbones also by the seeds that no
-    setting was chosen with, and the best one beside length and format.
+    setting was chosen with, and the best one, with and without counts, beside length and format.
     """
     best, votes = combinations[-1], _described(combinations)
     compared = [(a, b) for a, b in pairs_of(combinations, 2) if _one_apart(a, b)]
@@ -159,9 +180,10 @@ def pairs(combinations: list[Combination]) -> str:
         if a.way == b.way and all(others):
             seeds = " and ".join(map(str, _seeds(others[0])))
             named.append((f"{a.name} − {b.name}, seeds {seeds}", _apart(*others)))
-    for name in ("length", "counts"):
-        difference = losses(best.seeds, name)[0] - losses(best.seeds).mean(axis=0)
-        named.append((f"{tables.TITLES[name]} − {best.name}", difference))
+    for c in combinations:
+        if (c.averaged.checkpoint, c.objective) == (best.averaged.checkpoint, best.objective):
+            difference = losses(c.seeds, "counts")[0] - losses(c.seeds).mean(axis=0)
+            named.append((f"{tables.TITLES['counts']} − {c.name}", difference))
     untuned = _untuned(best.averaged)
     rows = [
         (title, *_claim(values, votes), *_claim(values[untuned], votes[untuned]))

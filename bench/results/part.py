@@ -18,7 +18,7 @@ import pandas as pd
 
 from bench.results.restore import PREDICTIONS
 from stages import backbones
-from stages.errors import stage
+from stages.errors import UserError, stage
 from stages.params import load
 from stages.results import PARAMS
 from stages.root import state
@@ -38,6 +38,12 @@ def main() -> None:
     parser.add_argument("divisor", type=int, help="train on one of so many parts")
     parser.add_argument("folder", type=Path, help="where the run goes")
     options = parser.parse_args()
+    if options.divisor < 1:
+        raise UserError(f"expected to train on one of 1, 2, 3, … parts, found {options.divisor}")
+    if missing := [str(path) for path in (BATTLES, FOLDS, WEIGHTS) if not path.exists()]:
+        raise UserError(
+            f"{', '.join(missing)} not found: run `dvc repro prepare split weights` first"
+        )
     params = load()
     record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
     weights = backbones.fetch(record, params.checkpoint, state())

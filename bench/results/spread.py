@@ -17,29 +17,42 @@ import pandas as pd
 from bench.results.__main__ import FOLDER
 from bench.results.restore import losses, read_votes, restore
 from bench.verdict import SHARES
-from stages.errors import stage
+from stages.errors import UserError, stage
 
 
 @stage
 def main() -> None:
     """Print the constants."""
-    parser = argparse.ArgumentParser(prog="python -m bench.results.spread", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.results.spread",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("votes", type=Path, help="the file of raw votes")
-    parser.add_argument("names", nargs=2, help="the combinations, as docs/results.md names them")
+    parser.add_argument("first", help="a backbone as trained, as docs/results.md names it")
+    parser.add_argument("second", help="another")
     options = parser.parse_args()
     restored = restore(FOLDER, read_votes(FOLDER, options.votes))
     seeds = {c.name: c.seeds for c in restored.combinations}
+    names = (options.first, options.second)
+    if not set(names) <= seeds.keys() or options.first == options.second:
+        raise UserError(f"expected two of {', '.join(sorted(seeds))}, found {' and '.join(names)}")
     table = restored.runs[0].rows[["fold", "group"]]
     found = [
         table.assign(difference=(losses([a]) - losses([b]))[0])
-        for a, b in product(*(seeds[name] for name in options.names))
+        for a, b in product(*(seeds[name] for name in names))
     ]
     centred = np.concatenate([pair.difference - pair.difference.mean() for pair in found])
     effects = [max(fold_effect(pair), 0) ** 0.5 for pair in found]
     print("standard deviation", round(np.mean([pair.difference.std() for pair in found]), 3))
     print("quantiles", np.quantile(centred, SHARES).round(3).tolist())
     print("within a prompt", round(np.mean([within_prompt(pair) for pair in found]), 3))
-    print("fold effect", round(np.sqrt(np.mean(np.square(effects))), 4), min(effects), max(effects))
+    print(
+        "fold effect",
+        round(np.sqrt(np.mean(np.square(effects))), 4),
+        min(effects),
+        round(max(effects), 4),
+    )
 
 
 def fold_effect(pair: pd.DataFrame) -> float:
