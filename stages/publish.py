@@ -69,7 +69,7 @@ def collect(params: Params) -> tracking.Run:
     folds = params.split.folds
     _require([*(path for fold in folds for path in outs(fold)), METRICS, PLOTS, OUT_OF_FOLD, LOCK])
     _require(predicting(folds))
-    stages = YAML(typ="safe", pure=True).load(LOCK)["stages"]  # 1.2, as DVC writes it: 2e-05 counts
+    stages = _read_yaml(LOCK)["stages"]
     _check_params(params, stages)
     metrics = _read_json(METRICS)
     summaries = {fold: _read_json(outs(fold).summary) for fold in folds}
@@ -138,7 +138,7 @@ def _require(paths: list[Path]) -> None:
 
 def _check_params(params: Params, stages: dict) -> None:
     """Whether the outs were made with these params: a hand may have edited them since."""
-    current = params.model_dump(exclude_unset=True)
+    current = _read_yaml(PARAMS)  # as written: a rate may be one number, or one an objective
     chosen = {f"scales.{params.scale}", f"backbones.{params.model}"}
     needed = {"prepare": {"data"}} | {f"train@{fold}": chosen for fold in params.split.folds}
     for name, keys in needed.items():
@@ -161,6 +161,10 @@ def _md5_of_votes(params: Params, stages: dict) -> str:
     """As DVC found it when the votes were prepared."""
     deps = {dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]}
     return deps[params.data.raw]
+
+
+def _read_yaml(path: Path) -> dict:
+    return YAML(typ="safe", pure=True).load(path)  # 1.2, as DVC writes it: 2e-05 is a number
 
 
 def _read_json(path: Path) -> dict:
