@@ -19,7 +19,7 @@ import pandas as pd
 from bench.results.restore import PREDICTIONS
 from stages import backbones
 from stages.errors import UserError, stage
-from stages.params import load
+from stages.params import Params, load
 from stages.results import PARAMS
 from stages.root import state
 from stages.train.fingerprint import versions
@@ -46,29 +46,34 @@ def main() -> None:
         )
     params = load()
     record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
+    ship(train(params, record, options.divisor), options.folder)
+
+
+def train(params: Params, record: dict, divisor: int) -> dict[str, list]:
+    """Predictions, curves and summary of each fold."""
     weights = backbones.fetch(record, params.checkpoint, state())
     battles = pd.read_parquet(BATTLES).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
-    predictions, curves, summaries = [], [], []
+    run: dict[str, list] = {"predictions": [], "curves": [], "summaries": []}
     for fold in params.split.folds:
-        training, held_out = battles[battles.fold != fold], battles[battles.fold == fold]
+        training = part(battles[battles.fold != fold], divisor, params.seed)
+        held_out = battles[battles.fold == fold]
         with tempfile.TemporaryDirectory() as checkpoints:
-            trained = train_fold(
-                weights,
-                part(training, options.divisor, params.seed),
-                held_out,
-                params,
-                Path(checkpoints),
-            )
-        predictions.append(trained.predictions.assign(fold=fold))
-        curves.append(trained.curves.assign(fold=fold))
+            trained = train_fold(weights, training, held_out, params, Path(checkpoints))
+        run["predictions"].append(trained.predictions.assign(fold=fold))
+        run["curves"].append(trained.curves.assign(fold=fold))
         facts = {"fold": fold, "checkpoint": record, "objective": params.train.objective}
-        summaries.append({**facts, **trained.summary, "versions": versions()})
-    options.folder.mkdir(parents=True, exist_ok=True)
-    pd.concat(predictions).to_parquet(options.folder / PREDICTIONS, index=False)
-    pd.concat(curves).to_csv(options.folder / "curves.csv", index=False)
-    text = json.dumps(summaries, indent=1)
-    (options.folder / "folds.json").write_text(text + "\n", encoding="utf-8")
-    shutil.copy(PARAMS, options.folder)
+        run["summaries"].append({**facts, **trained.summary, "versions": versions()})
+    return run
+
+
+def ship(run: dict[str, list], folder: Path) -> None:
+    """Write a run's folder as docs/results has them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.concat(run["predictions"]).to_parquet(folder / PREDICTIONS, index=False)
+    pd.concat(run["curves"]).to_csv(folder / "curves.csv", index=False)
+    text = json.dumps(run["summaries"], indent=1)
+    (folder / "folds.json").write_text(text + "\n", encoding="utf-8")
+    shutil.copy(PARAMS, folder)
 
 
 def part(training: pd.DataFrame, divisor: int, seed: int) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import yaml
 from stages import evaluate, scores
 from stages.baselines import predict_baselines
 from stages.battles import read_raw
-from stages.compare.verdict import but_for_the_seed, repeated
+from stages.compare.verdict import repeated, seeds_together
 from stages.errors import UserError
 from stages.features import count_features
 from stages.params import Evaluate
@@ -196,10 +196,8 @@ def _evaluated(
 
 
 def _combinations(runs: list[Result], votes: Votes) -> list[Combination]:
-    alike: dict[str, list[Result]] = {}
-    for run in sorted(runs, key=lambda run: run.params["train"]["seed"]):
-        alike.setdefault(but_for_the_seed(run), []).append(run)
-    found = [_combination(trained, votes) for trained in alike.values()]
+    by_seed = sorted(runs, key=lambda run: run.params["train"]["seed"])
+    found = [_combination(trained, votes) for trained in seeds_together(by_seed)]
     return sorted(found, key=lambda combination: -combination.averaged.metrics["log_loss"])
 
 

@@ -154,7 +154,7 @@ def _warnings(results: Sequence[Result]) -> list[str]:
             f"no run beats the baseline {name} ({loss:.4f}), which has no language model: the best "
             f"is {best.name} with {best.metrics['log_loss']:.4f}"
         )
-    for first, other in combinations(_seeds_together(results), 2):
+    for first, other in combinations(seeds_together(results), 2):
         told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])
         told += _training_misleads(first, other)
     return told
@@ -219,10 +219,10 @@ def _final_training_loss(result: Result) -> float:
 
 
 def _entries(results: Sequence[Result]) -> list[Entry]:
-    return [_entry(runs) for runs in _seeds_together(results)]
+    return [_entry(runs) for runs in seeds_together(results)]
 
 
-def _seeds_together(results: Sequence[Result]) -> list[list[Result]]:
+def seeds_together(results: Sequence[Result]) -> list[list[Result]]:
     """The runs of each backbone as trained, whose settings differ only by the training's seed."""
     alike: dict[str, list[Result]] = {}
     for result in results:
