@@ -1,11 +1,9 @@
 """What predicts votes without a language model: the ladder every backbone has to climb.
 
-All are logistic regressions over the same folds as the backbones. Each is trained on every battle
-in both orders and its predictions in both orders are averaged, so position gives nothing away.
+All are logistic regressions (stages.regression) over the same folds as the backbones.
 """
 
 import json
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,42 +11,32 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from stages import scores
-from stages.battles import LABELS, read_battles
+from stages.battles import read_battles
 from stages.bootstrap import paired_cluster_bootstrap
 from stages.errors import stage
-from stages.features import contrasts, count_features, exchanged, length_design
+from stages.features import count_features, exchanged, length_design
+from stages.labels import LABELS
 from stages.params import Evaluate, load
+from stages.regression import (
+    C_COUNTS,
+    BothOrders,
+    Inputs,
+    count_inputs,
+    numeric_inputs,
+    out_of_fold,
+    training_masks,
+)
 
 FOLDS = Path("data/folds/folds.parquet")
 FOLDER = Path("data/baselines")
 METRICS = Path("metrics/baselines.json")
 
-MIRRORED = [1, 0, 2]  # what A, B and tie are called once the answers are exchanged
-# Strength of the Gaussian prior on the weights, the same at any number of rows. Inputs are
-# standardised; a hundred correlated counts need a tight prior, five lengths none.
-C_LENGTH, C_COUNTS = 1.0, 0.002
+C_LENGTH = 1.0  # of the prior on the weights of five lengths, which need no tight one
 # TF-IDF rows have length 1 over thousands of words: the same prior holds them at this scale.
 TFIDF_SCALE = 10.0
 MIN_DOCUMENTS, MAX_WORDS = 3, 20_000  # of the training answers
-
-Matrix = np.ndarray | sp.csr_matrix
-BothOrders = tuple[Matrix, Matrix]  # the inputs of all battles as stored, and exchanged
-Inputs = Callable[[np.ndarray], BothOrders]  # from the mask of training rows, all they may see
-
-
-def numeric_inputs(table: pd.DataFrame, mirrored: pd.DataFrame) -> Inputs:
-    """Columns standardised over the training rows in both orders."""
-
-    def inputs(train: np.ndarray) -> BothOrders:
-        scaler = StandardScaler().fit(pd.concat([table[train], mirrored[train]]).to_numpy())
-        return scaler.transform(table.to_numpy()), scaler.transform(mirrored.to_numpy())
-
-    return inputs
 
 
 def text_inputs(battles: pd.DataFrame) -> Inputs:
@@ -90,51 +78,12 @@ def joined_inputs(text: Inputs, numeric: Inputs) -> Inputs:
     return inputs
 
 
-def out_of_fold(
-    inputs: Inputs, labels: np.ndarray, folds: np.ndarray, strength: float
-) -> np.ndarray:
-    """Probabilities (n, 3) of each fold's rows by a regression trained on the other folds.
-
-    Args:
-        labels: (n,) 0 = A, 1 = B, 2 = tie.
-        folds: (n,) fold of each row.
-        strength: scikit-learn's C.
-    """
-    probabilities = np.empty((len(labels), len(LABELS)))
-    for train in training_masks(folds):
-        ab, ba = inputs(train)
-        stack = sp.vstack if sp.issparse(ab) else np.vstack
-        model = LogisticRegression(C=strength, max_iter=2000)
-        targets = np.concatenate([labels[train], np.array(MIRRORED)[labels[train]]])
-        with threadpool_limits(1):  # the products are small: threads would only wait on each other
-            model.fit(stack([ab[train], ba[train]]), targets)
-        both = _predict(model, ab[~train]), _predict(model, ba[~train])[:, MIRRORED]
-        probabilities[~train] = scores.floored(np.mean(both, axis=0))
-    return probabilities
-
-
-def training_masks(folds: np.ndarray) -> Iterator[np.ndarray]:
-    """For each fold, which rows are not in it."""
-    return (folds != fold for fold in np.unique(folds))
-
-
-def _predict(model: LogisticRegression, inputs: Matrix) -> np.ndarray:
-    probabilities = np.zeros((inputs.shape[0], len(LABELS)))
-    probabilities[:, model.classes_] = model.predict_proba(inputs)
-    return probabilities
-
-
 def class_prior(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """The class shares of the other folds, for each row: (n, 3)."""
     probabilities = np.empty((len(labels), len(LABELS)))
     for train in training_masks(folds):
         probabilities[~train] = np.bincount(labels[train], minlength=len(LABELS)) / train.sum()
     return scores.floored(probabilities)
-
-
-def count_inputs(features: pd.DataFrame) -> Inputs:
-    """The inputs of the `counts` baseline, from stages.features.count_features."""
-    return numeric_inputs(contrasts(features), contrasts(exchanged(features)))
 
 
 def predict_baselines(

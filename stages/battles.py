@@ -13,10 +13,10 @@ import pandera.pandas as pa
 import pyarrow.parquet as pq
 
 from stages.errors import UserError
+from stages.labels import LABELS
 
 BATTLES = Path("data/prepared/battles.parquet")
 
-LABELS = ("a", "b", "tie")  # a label is a place in this order: 0, 1, 2
 TURNS = ("prompt", "response_a", "response_b")
 WINNERS = ("winner_model_a", "winner_model_b", "winner_tie")
 MODELS = ("model_a", "model_b")  # may be missing

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from stages import scores
-from stages.battles import LABELS
+from stages.labels import LABELS
 
 Method = Literal["none", "temperature", "bias"]
 KINDS = ("usual", "identical", "a_empty", "b_empty")

@@ -14,10 +14,11 @@ from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from stages.battles import LABELS, BadRow
+from stages.battles import BadRow
 from stages.ensemble import Ensemble
 from stages.errors import UserError, stage
 from stages.inputs import from_texts
+from stages.labels import LABELS
 from stages.predict import add_model_options, model_folder
 
 PAGE = Path(__file__).with_suffix(".html")

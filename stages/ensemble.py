@@ -18,15 +18,16 @@ import transformers
 from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import AutoTokenizer
 
-from stages import backbones, calibration, scores
-from stages.battles import LABELS, TURNS
+from stages import backbones, calibration, offset, scores
+from stages.battles import TURNS
 from stages.errors import UserError
-from stages.outs import CALIBRATION, SPLIT, WEIGHTS, adapter, predicting
+from stages.features import count_features
+from stages.labels import LABELS, MIRRORED
+from stages.outs import CALIBRATION, OFFSET, SPLIT, WEIGHTS, adapter, predicting
 from stages.params import PARAMS, Params, load
 from stages.prompts import Template
 from stages.root import state
 from stages.train.compute import class_logits, compute_for
-from stages.train.examples import MIRRORED
 from stages.train.model import build
 
 
@@ -65,7 +66,8 @@ class Ensemble:
     def __init__(self, folder: Path) -> None:
         params = load(folder / PARAMS)
         folds = params.split.folds
-        _require(folder, predicting(folds))
+        _require(folder, predicting(params))
+        _check_offset(folder, params)
         record = _read_json(folder / WEIGHTS)
         _check_backbone(record, params)
         self.checkpoint = record["checkpoint"]
@@ -79,6 +81,7 @@ class Ensemble:
         self._compute = compute_for(params, tokenizer)
         self._model = build(weights, params.train, self._compute.device).eval()
         self._adapters = [load_peft_weights(str(folder / adapter(k)), "cpu") for k in folds]
+        self._offsets = [offset.load(folder / adapter(k)) for k in folds if params.train.offset]
         self._lock = threading.Lock()
         self._wear(self._adapters[0])
 
@@ -102,6 +105,9 @@ class Ensemble:
             found = np.stack([self._class_logits(adapter, ids) for adapter in self._adapters])
         found = found.reshape(len(self._adapters), 2, len(battles), len(LABELS))
         found[:, 1] = found[:, 1][..., list(MIRRORED)]
+        if self._offsets:
+            features = count_features(battles)
+            found += np.stack([fitted.of(features) for fitted in self._offsets])[:, None]
         return found, np.array([battle.dropped for battle in encoded[: len(battles)]], dtype=int)
 
     def _class_logits(
@@ -149,6 +155,14 @@ def _quiet_libraries() -> None:
 
 def _read_json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _check_offset(folder: Path, params: Params) -> None:
+    if not params.train.offset and (folder / adapter(0) / OFFSET).exists():
+        raise UserError(
+            f"{PARAMS}: train.offset is false, but the adapters were trained with an offset. Run "
+            "`dvc repro`, or bring back the params of these adapters"
+        )
 
 
 def _check_backbone(record: dict, params: Params) -> None:

@@ -9,20 +9,14 @@ import numpy as np
 import pandas as pd
 
 from stages import calibration, scores
-from stages.baselines import (
-    C_COUNTS,
-    FOLDER,
-    Inputs,
-    count_inputs,
-    out_of_fold,
-    read_folded_battles,
-    summary,
-)
-from stages.battles import LABELS, TURNS
+from stages.baselines import FOLDER, read_folded_battles, summary
+from stages.battles import TURNS
 from stages.bootstrap import paired_cluster_bootstrap
 from stages.errors import UserError, stage
 from stages.features import script
+from stages.labels import LABELS
 from stages.params import Evaluate, load
+from stages.regression import C_COUNTS, Inputs, count_inputs, out_of_fold
 
 PREDICTIONS = Path("data/predictions")
 SUMMARIES = Path("metrics/folds")

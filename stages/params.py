@@ -94,6 +94,7 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0)]
     objective: Literal["classify", "sft"]
     swap: bool
+    offset: bool = False  # add to the logits what length and format say
     optimizer: Optimizer
     lora: Lora
     quantization: Quantization

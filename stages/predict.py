@@ -73,7 +73,7 @@ def model_folder(options: argparse.Namespace) -> Iterator[Path]:
 def _get_experiment(name: str, folder: Path) -> Path:
     commit = revisions.resolve(name)
     revisions.get(commit, [PARAMS], folder)
-    revisions.get(commit, predicting(load(folder / PARAMS).split.folds), folder)
+    revisions.get(commit, predicting(load(folder / PARAMS)), folder)
     return folder
 
 
@@ -176,7 +176,7 @@ def write_submission(parts: Iterator[Path], output: Path) -> int:
 
 def fingerprint(path: Path, folder: Path) -> str:
     """Of the input, the model, the code and the libraries: parts are kept under it."""
-    model = predicting(load(folder / PARAMS).split.folds)
+    model = predicting(load(folder / PARAMS))
     code = sorted(Path(__file__).parent.rglob("*.py"))
     files = [path, *(folder / name for name in model), *code]
     parts = {"files": [_digest(file) for file in files], "versions": versions()}

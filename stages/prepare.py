@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from stages.battles import (
     BATTLES,
-    LABELS,
     MODELS,
     SCHEMA,
     TURNS,
@@ -23,6 +22,7 @@ from stages.battles import (
     rows,
 )
 from stages.errors import UserError, stage
+from stages.labels import LABELS
 from stages.params import load
 
 QUARANTINE = Path("data/prepared/quarantine.csv")

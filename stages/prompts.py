@@ -16,7 +16,7 @@ from stages.params import Prompt
 
 PROMPT, ANSWER_A, ANSWER_B = "\n\nUser: ", "\n\nAnswer A: ", "\n\nAnswer B: "
 QUESTION = "\n\nThe better answer (A, B or tie):"
-ANSWERS = (" A", " B", " tie")  # in the order of battles.LABELS
+ANSWERS = (" A", " B", " tie")  # in the order of labels.LABELS
 ELLIPSIS = " […] "
 COUNTS = {
     "words": r"\S+",

@@ -68,7 +68,7 @@ def collect(params: Params) -> tracking.Run:
     """
     folds = params.split.folds
     _require([*(path for fold in folds for path in outs(fold)), METRICS, PLOTS, OUT_OF_FOLD, LOCK])
-    _require(predicting(folds))
+    _require(predicting(params))
     stages = _read_yaml(LOCK)["stages"]
     _check_params(params, stages)
     metrics = _read_json(METRICS)
@@ -96,7 +96,7 @@ def collect(params: Params) -> tracking.Run:
         },
         votes=votes,
         texts={"environment.txt": _packages()},
-        model=predicting(folds),
+        model=predicting(params),
         children=children,
     )
 

@@ -14,9 +14,10 @@ import yaml
 from ruamel.yaml import YAML
 
 from stages import revisions
-from stages.battles import BATTLES, LABELS
+from stages.battles import BATTLES
 from stages.errors import UserError
 from stages.evaluate import METRICS, OUT_OF_FOLD, SUMMARIES
+from stages.labels import LABELS
 
 BASELINES_METRICS = Path("metrics/baselines.json")
 LOCK = Path("dvc.lock")

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from stages.battles import LABELS
+from stages.labels import LABELS
 
 FLOOR = 1e-6  # the least probability: one row costs at most 13.8 of log loss
 BINS = 15

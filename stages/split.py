@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stages.battles import LABELS, read_battles
+from stages.battles import read_battles
 from stages.errors import UserError, stage
+from stages.labels import LABELS
 from stages.params import load
 
 FOLDS = Path("data/folds/folds.parquet")

@@ -10,6 +10,7 @@ import yaml
 
 from stages import baselines, prepare, split
 from stages.features import contrasts, count_features, exchanged, length_design
+from stages.labels import MIRRORED
 from stages.params import Evaluate
 from tests.conftest import REPO
 
@@ -115,12 +116,12 @@ def test_baselines_find_a_planted_effect_and_nothing_in_noise():
 def test_predictions_mirror_when_the_answers_are_exchanged():
     votes, folds = make_votes(300, 0.5), make_folds(300)
     other = votes.rename(columns={"response_a": "response_b", "response_b": "response_a"})
-    other["label"] = np.array(baselines.MIRRORED)[votes.label]
+    other["label"] = np.array(MIRRORED)[votes.label]
     first, second = (
         baselines.predict_baselines(frame, count_features(frame), folds) for frame in (votes, other)
     )
     for name in set(first) - {"prior"}:
-        mirrored = second[name][:, baselines.MIRRORED]
+        mirrored = second[name][:, MIRRORED]
         assert first[name] == pytest.approx(mirrored, abs=2e-3), name
 
 

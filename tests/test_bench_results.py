@@ -15,8 +15,9 @@ from scipy.special import softmax
 from bench.results import __main__ as command
 from bench.results import document, figures, learning_curve, part, spread
 from bench.results.restore import Restored, read_votes, restore
-from stages.battles import LABELS, read_raw
+from stages.battles import read_raw
 from stages.errors import UserError
+from stages.labels import LABELS
 from stages.prepare import prepare
 from tests.conftest import REPO
 from tests.runs import write_run
@@ -311,7 +312,7 @@ def test_a_run_that_was_shown_the_counts_stands_for_itself(copy):
     ]
     assert "- classify: **better**" in figures.verdicts(found)
     assert "counts" not in figures.verdicts(found), "there is nothing to compare it with"
-    assert "| counts in the prompt | no | yes |" in figures.trained(found)
+    assert "| given length and format | no | counts in the prompt |" in figures.trained(found)
 
 
 def test_runs_that_were_trained_otherwise_are_no_seeds(copy):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from stages.train.packing import Grid
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 ARCHITECTURES = ["llama", "gemma2", "gemma3", "qwen2"]
 OBJECTIVES = {"classify": Objective(), "sft": Objective((40, 41, 42))}
+OFFSETS = np.linspace(-0.02, 0.02, 24, dtype=np.float32).reshape(8, 3)
 GRID = Grid(step=64, most=5, longest=64)
 
 
@@ -47,8 +49,8 @@ def step(model, ids, compute) -> list[torch.Tensor]:
     """Loss and gradients of one batch, and its class logits."""
     model.train()
     model.zero_grad(set_to_none=True)
-    labels = [i % 3 for i in range(len(ids))]
-    loss = accumulate(model, ids, labels, compute, torch.Tensor.backward)
+    labels, offsets = [i % 3 for i in range(len(ids))], OFFSETS[: len(ids)] * len(ids[0])
+    loss = accumulate(model, ids, labels, compute, torch.Tensor.backward, offsets=offsets)
     gradients = [p.grad.clone() for p in model.parameters() if p.requires_grad]
     model.eval()
     return [loss, *gradients, class_logits(model, ids, compute)]

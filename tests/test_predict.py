@@ -21,9 +21,11 @@ import pytest
 from scipy.special import softmax
 
 from stages import calibration, predict
-from stages.battles import LABELS, TURNS, WINNERS
+from stages.battles import TURNS, WINNERS
 from stages.ensemble import Ensemble
+from stages.errors import UserError
 from stages.inputs import read_rows
+from stages.labels import LABELS
 from tests.trained import FOLDS, Trained
 
 BAD = {  # a row's fields behind its id, and what its reason says
@@ -101,15 +103,18 @@ def test_a_folds_adapter_on_its_own_rows_gives_the_out_of_fold_logits(trained, m
         assert distance(trained, model, fold, adapter=1 - fold) > 1e-2  # folds do differ
 
 
-def test_so_it_does_for_sft_and_on_a_base_in_half_precision(trained, tmp_path):
+def test_so_it_does_for_sft_with_an_offset_on_a_base_in_half_precision(trained, tmp_path):
     other = copy.copy(trained)
     other.path = shutil.copytree(trained.path, tmp_path / "other")
-    other.set_params(model="gemma", train={"objective": "sft", "dtype": "bfloat16"})
+    other.set_params(model="gemma", train={"objective": "sft", "dtype": "bfloat16", "offset": True})
     other.train()
     with other.inside():
         model = Ensemble(Path())
     for fold in FOLDS:
         assert distance(other, model, fold, adapter=fold) < 1e-5
+    other.set_params(train={"offset": False})
+    with other.inside(), pytest.raises(UserError, match=r"train\.offset is false, but"):
+        Ensemble(Path())
 
 
 def test_the_prediction_is_the_calibrated_mean_over_folds_and_orders(trained, model):

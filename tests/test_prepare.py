@@ -16,17 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandera.errors import SchemaError
 
-from stages.battles import (
-    LABELS,
-    SCHEMA,
-    TURNS,
-    WINNERS,
-    BadRow,
-    parse_label,
-    parse_rounds,
-    read_raw,
-)
+from stages.battles import SCHEMA, TURNS, WINNERS, BadRow, parse_label, parse_rounds, read_raw
 from stages.errors import UserError
+from stages.labels import LABELS
 from stages.prepare import check_quarantine, prepare
 
 REPO = Path(__file__).parent.parent

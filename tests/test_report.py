@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from stages import results
-from stages.battles import LABELS, TURNS
+from stages.battles import TURNS
+from stages.labels import LABELS
 from stages.report import charts, examples, figures, page, tables
 from stages.report.__main__ import PAGE, main
 from tests.conftest import REPO

@@ -45,9 +45,9 @@ def main() -> None:
 
 
 def blocks(restored: Restored) -> dict[str, str]:
-    """The document's generated parts, by name; in wide tables, backbones without the counts."""
+    """The document's generated parts, by name; in wide ones, backbones given no counts."""
     combinations = restored.combinations
-    plain = [c for c in combinations if not c.counts]
+    plain = [c for c in combinations if not c.given]
     return {
         "trained": figures.trained(combinations),
         "ladder": figures.ladder(combinations),

@@ -9,8 +9,9 @@ from scipy.stats import spearmanr
 from bench.results.figures import gain, intervals, markdown, side_by_side
 from bench.results.restore import Combination, Votes, losses
 from stages import scores
-from stages.baselines import C_COUNTS, Inputs, count_inputs, joined_inputs, out_of_fold, text_inputs
+from stages.baselines import joined_inputs, text_inputs
 from stages.evaluate import BACKBONE_SCALE, BASELINES
+from stages.regression import C_COUNTS, Inputs, count_inputs, out_of_fold
 from stages.report.tables import TITLES, interval, sign
 from stages.results import Result
 

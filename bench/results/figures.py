@@ -61,7 +61,7 @@ def _settings(combination: Combination) -> dict[str, str]:
     return {
         "checkpoint": run.checkpoint,
         "objective": combination.objective,
-        "counts in the prompt": "yes" if combination.counts else "no",
+        "given length and format": ", ".join(combination.given) or "no",
         "lr": f"{getattr(rates.lr, combination.objective):g}",
         "head_lr": f"{rates.head_lr:g}" if combination.objective == "classify" else "no head",
         "gradients clipped at": f"{train['optimizer']['max_grad_norm']:g}",
@@ -169,8 +169,8 @@ def pairs(combinations: list[Combination]) -> str:
     """How far apart backbones and baselines are, by what a claim needs.
 
     Of several seeds, by the mean of their losses, as stages.compare takes it. Shown are those that
-    differ in the checkpoint, the objective or the counts alone, backbones also by the seeds that no
-    setting was chosen with, and the best one, with and without counts, beside length and format.
+    differ in the checkpoint, the objective or what was given alone, backbones also by the seeds
+    that no setting was chosen with, and the best one, given length and format or not, beside these.
     """
     best, votes = combinations[-1], _described(combinations)
     compared = [(a, b) for a, b in pairs_of(combinations, 2) if _one_apart(a, b)]
@@ -195,7 +195,7 @@ def pairs(combinations: list[Combination]) -> str:
 
 def _one_apart(a: Combination, b: Combination) -> bool:
     checkpoint = a.averaged.checkpoint != b.averaged.checkpoint
-    return checkpoint + (a.objective != b.objective) + (a.counts != b.counts) == 1
+    return checkpoint + (a.objective != b.objective) + (a.given != b.given) == 1
 
 
 def _apart(first: Sequence[Result], second: Sequence[Result]) -> np.ndarray:

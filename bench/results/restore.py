@@ -74,14 +74,19 @@ class Combination:
         return self.seeds[0].params["train"]["objective"]
 
     @property
-    def counts(self) -> bool:
-        """Whether the prompt says how long and how formatted each answer is."""
-        return self.seeds[0].params["prompt"]["counts"]
+    def given(self) -> list[str]:
+        """How length and format were given to the backbone, if they were."""
+        params = self.seeds[0].params
+        ways = {
+            "counts in the prompt": params["prompt"]["counts"],
+            "offset": params["train"].get("offset", False),
+        }
+        return [way for way, taken in ways.items() if taken]
 
     @property
     def way(self) -> str:
         """How it was trained, whatever the checkpoint."""
-        return f"{self.objective}{', counts in the prompt' * self.counts}"
+        return ", ".join([self.objective, *self.given])
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """This project's path, by the functions that the stage `train` calls, in its order."""
 
+import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -21,7 +22,7 @@ class Project:
 
     def __init__(self, base: PreTrainedModel, params: Params, batch: Batch) -> None:
         self.model = adapt(base, params.train)
-        few = Examples(range(3), batch.ids[:3], batch.labels[:3], Verbatim())
+        few = Examples(range(3), batch.ids[:3], batch.labels[:3], np.zeros((3, 3)), Verbatim())
         compute = compute_for(params, None)
         with repeatable():
             self.compute, plan, passed = make_fast(self.model, few, compute, params)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stages.battles import LABELS
 from stages.bootstrap import cluster_bootstrap
+from stages.labels import LABELS
 
 LEAST = 30  # votes in as many prompt groups: a slice with fewer has no interval worth reading
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from stages import scores
-from stages.battles import LABELS
 from stages.compare import differences
+from stages.labels import LABELS
 from stages.results import Result
 
 DELTA = 0.005  # log loss; two backbones nearer than this are equivalent in practice

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from stages import scores
-from stages.battles import LABELS
 from stages.bootstrap import paired_cluster_bootstrap
 from stages.evaluate import BASELINES, mean_curve
+from stages.labels import LABELS
 from stages.results import Result
 
 TITLES = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -64,19 +65,21 @@ def accumulate(
     compute: Compute,
     backward: Callable[[Tensor], None],
     batch_size: float | None = None,
+    offsets: np.ndarray | None = None,
 ) -> Tensor:
     """Add the gradient of the mean loss over a batch, whatever rows it is packed into.
 
     Args:
         backward: called with each row's part of the loss.
         batch_size: what the sum of losses is divided by; the number of examples given if None.
+        offsets: (examples, 3), added to the logits of A, B and tie.
 
     Returns:
         The mean loss, detached.
     """
 
-    def part(row: Row, targets: Tensor, weights: Tensor) -> Tensor:
-        loss = compute.objective.loss(logits(model, row), targets) @ weights
+    def part(row: Row, targets: Tensor, weights: Tensor, added: Tensor) -> Tensor:
+        loss = compute.objective.loss(logits(model, row), targets, added) @ weights
         backward(loss)
         return loss.detach()
 
@@ -87,9 +90,12 @@ def accumulate(
     for row in compute.rows(ids):
         filled = len(row.bounds) - 1
         targets, weights = torch.zeros(filled, dtype=torch.long), torch.zeros(filled)
+        added = torch.zeros(filled, 3)
         targets[: len(row.index)] = all_targets[row.index]
         weights[: len(row.index)] = 1 / (batch_size or len(ids))
-        total += compute.run(part, row, targets, weights)
+        if offsets is not None:
+            added[: len(row.index)] = torch.from_numpy(offsets[row.index])
+        total += compute.run(part, row, targets, weights, added)
     return total
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.params import Params
 
+BESIDE = ["features.py", "labels.py", "offset.py", "prompts.py", "regression.py", "scores.py"]
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers")
 
 
@@ -41,7 +42,7 @@ def versions() -> dict[str, str]:
 
 def _code() -> list[Path]:
     package = Path(__file__).parent
-    return sorted([*package.glob("*.py"), package.parent / "prompts.py"])
+    return sorted([*package.glob("*.py"), *(package.parent / name for name in BESIDE)])
 
 
 def _digest(path: Path) -> str:

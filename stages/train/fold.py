@@ -13,6 +13,7 @@ import transformers
 from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from stages.offset import Offset, fold_offsets
 from stages.params import Params
 from stages.prompts import Template
 from stages.train import gates, processes, sharding
@@ -32,6 +33,7 @@ class Trained:
         predictions: id, tokens, tokens_dropped and the logits of both orders.
         curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
         summary: gates, cost and facts of the run, as JSON holds them.
+        offset: what was added to the logits, if anything.
     """
 
     model: PeftModel
@@ -39,6 +41,7 @@ class Trained:
     predictions: pd.DataFrame
     curves: pd.DataFrame
     summary: dict
+    offset: Offset | None
 
 
 @repeatable()
@@ -49,7 +52,7 @@ def train_fold(
 
     Args:
         weights: the checkpoint, a folder in transformers' layout.
-        training, held_out: id, prompt, response_a, response_b (lists of turns), label.
+        training, held_out: id, group, prompt, response_a, response_b (lists of turns), label.
         folder: where checkpoints are kept; the newest whole one is taken up again.
 
     Raises:
@@ -58,7 +61,11 @@ def train_fold(
     transformers.set_seed(params.train.seed)
     tokenizer = AutoTokenizer.from_pretrained(weights)
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
-    examples, validation = tokenize(training, template), tokenize(held_out, template)
+    offset = own = unseen = None
+    if params.train.offset:
+        offset, own, unseen = fold_offsets(training, held_out)
+    examples = tokenize(training, template, own)
+    validation = tokenize(held_out, template, unseen)
     truth = dict(zip(training.id, training.label, strict=True))
     passed = gates.check_votes(examples, validation, truth)
     compute = compute_for(params, tokenizer)
@@ -89,7 +96,7 @@ def train_fold(
         "first_loss": float(curves.training_loss.dropna().iloc[0]),
         "gates": [asdict(gate) for gate in passed],
     }
-    return Trained(model, tokenizer, _predictions(validation, logits), curves, summary)
+    return Trained(model, tokenizer, _predictions(validation, logits), curves, summary, offset)
 
 
 def a_few(examples: Examples) -> Examples:

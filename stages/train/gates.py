@@ -19,11 +19,12 @@ from peft.utils import load_peft_weights, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from stages.errors import UserError
+from stages.labels import MIRRORED
 from stages.prompts import Round, leading_special
 from stages.train.attention import FLEX, PACKED, soft_capped
 from stages.train.checkpoints import writing
 from stages.train.compute import Compute, accumulate, class_logits
-from stages.train.examples import MIRRORED, Examples
+from stages.train.examples import Examples
 from stages.train.layers import compile_layers
 from stages.train.model import adapter_parameters, head, head_parameters
 

@@ -24,9 +24,21 @@ class Objective:
             [label if self.answers is None else self.answers[label] for label in labels]
         )
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of each example, in nats: (examples,)."""
-        return F.cross_entropy(logits, targets, reduction="none")
+    def loss(self, logits: Tensor, targets: Tensor, offsets: Tensor) -> Tensor:
+        """Cross-entropy of each example, in nats: (examples,).
+
+        Args:
+            offsets: (examples, 3), added to the logits of A, B and tie.
+        """
+        return F.cross_entropy(self._offset(logits, offsets), targets, reduction="none")
+
+    def _offset(self, logits: Tensor, offsets: Tensor) -> Tensor:
+        if self.answers is None:
+            return logits + offsets
+        logits = logits.clone()
+        for label, answer in enumerate(self.answers):
+            logits[:, answer] += offsets[:, label]
+        return logits
 
     def class_logits(self, logits: Tensor) -> Tensor:
         """The logits of A, B and tie: (examples, 3)."""

@@ -61,6 +61,8 @@ def _write(fold: int, trained: Trained, summary: dict) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     trained.model.save_pretrained(adapter)
     trained.tokenizer.save_pretrained(adapter)
+    if trained.offset:
+        trained.offset.save(adapter)
     trained.predictions.to_parquet(predictions, index=False)
     trained.curves.to_csv(metrics.with_suffix(".csv"), index=False)
     metrics.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

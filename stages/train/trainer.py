@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from stages.errors import UserError
+from stages.labels import MIRRORED
 from stages.params import Params
 from stages.train import processes
 from stages.train.checkpoints import saving
 from stages.train.compute import Compute, accumulate, class_logits
-from stages.train.examples import MIRRORED, Examples
+from stages.train.examples import Examples
 from stages.train.gates import require_finite
 from stages.train.layers import recompute_all
 from stages.train.model import adapter_parameters, head_parameters
@@ -26,6 +28,23 @@ from stages.train.packing import Step, plan, share
 from stages.train.sharding import sharded
 
 IDLE = [0]  # the tokens of a pass that counts nothing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A process's share of a step's examples: their tokens, labels and offsets as shown.
+
+    Attributes:
+        of: examples of the whole step.
+    """
+
+    ids: Sequence[Sequence[int]]
+    labels: Sequence[int]
+    offsets: np.ndarray | None
+    of: float
+
+
+NOTHING = Batch([IDLE], [0], None, of=math.inf)
 
 
 class PackedTrainer(Trainer):
@@ -77,16 +96,19 @@ class PackedTrainer(Trainer):
         """Accumulate the gradient of one global batch; returns its mean loss."""
         start = time.perf_counter()
         model.train()
-        encoded = [
-            (self.examples.encode(i, swapped).ids, self.examples.label(i, swapped))
-            for i, swapped in zip(step.examples, step.swapped, strict=True)
-        ]
-        mine = share([len(ids) for ids, _ in encoded], processes.rank(), processes.count())
-        ids, labels = [encoded[i][0] for i in mine], [encoded[i][1] for i in mine]
-        idle = _idle(self.model, ids, self.compute)
-        loss = self._accumulate_in_memory(model, ids, labels, batch_size=len(encoded))
+        shown = list(zip(step.examples, step.swapped, strict=True))
+        encoded = [self.examples.encode(i, swapped).ids for i, swapped in shown]
+        mine = share([len(ids) for ids in encoded], processes.rank(), processes.count())
+        batch = Batch(
+            [encoded[k] for k in mine],
+            [self.examples.label(*shown[k]) for k in mine],
+            np.array([self.examples.offset(*shown[k]) for k in mine]),
+            of=len(encoded),
+        )
+        idle = _idle(self.model, batch.ids, self.compute)
+        loss = self._accumulate_in_memory(model, batch)
         for _ in range(idle):
-            self._accumulate(model, [IDLE], [0], batch_size=math.inf)
+            self._accumulate(model, NOTHING)
         processes.add_up(loss, self.trained)
         if self.accelerator.scaler:
             self.accelerator.scaler.unscale_(self.optimizer.optimizer)
@@ -99,13 +121,11 @@ class PackedTrainer(Trainer):
         loss, step = self.last_loss
         require_finite("training_loss", loss.item(), step)
 
-    def _accumulate_in_memory(
-        self, model: nn.Module, ids: list[list[int]], labels: list[int], batch_size: int
-    ) -> Tensor:
+    def _accumulate_in_memory(self, model: nn.Module, batch: Batch) -> Tensor:
         """As `_accumulate`; where memory runs out, again unrecorded, then with all recomputed."""
         while True:
             with contextlib.suppress(torch.OutOfMemoryError):
-                return self._accumulate(model, ids, labels, batch_size)
+                return self._accumulate(model, batch)
             step = self.state.global_step + 1
             recorder = self.compute.recorder
             if recorder and recorder.stop():
@@ -121,11 +141,11 @@ class PackedTrainer(Trainer):
             model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
 
-    def _accumulate(
-        self, model: nn.Module, ids: list[list[int]], labels: list[int], batch_size: float
-    ) -> Tensor:
+    def _accumulate(self, model: nn.Module, batch: Batch) -> Tensor:
         backward = self.accelerator.backward
-        return accumulate(model, ids, labels, self.compute, backward, batch_size)
+        return accumulate(
+            model, batch.ids, batch.labels, self.compute, backward, batch.of, batch.offsets
+        )
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Validation loss, answers in the file's order, in nats an example.
@@ -181,7 +201,7 @@ def predict_together(
     """Logits of every example with its answers shown in one order: (examples, 3), float32.
 
     The processes share the examples, and each gets all logits. Columns are always the file's own
-    A, B and tie, also when they were shown exchanged.
+    A, B and tie, also when they were shown exchanged; offsets are added.
     """
     model.eval()
     ids = [examples.encode(i, swapped).ids for i in range(len(examples))]
@@ -195,7 +215,7 @@ def predict_together(
     logits = torch.empty(len(ids), 3)
     for index, values in processes.gather((mine, found)):
         logits[index] = values
-    return (logits[:, list(MIRRORED)] if swapped else logits).numpy()
+    return (logits[:, list(MIRRORED)] if swapped else logits).numpy() + examples.offsets
 
 
 def _idle(model: PeftModel, ids: Sequence[Sequence[int]], compute: Compute) -> int:
