@@ -28,6 +28,8 @@ PROVENANCE = Path("metrics/provenance.json")
 
 ENDS = ("", "_low", "_high")
 BASELINES = ("prior", "length", "counts", "tfidf", "tfidf_counts")
+# The baseline that a backbone equals if it learns nothing, as sentences call it.
+REFERENCES = {"prior": "class prior", "counts": "offset"}
 # At this scale the regression's prior on the weight of a log odds has a standard deviation of 1.
 BACKBONE_SCALE = C_COUNTS**-0.5
 
@@ -131,8 +133,13 @@ def quality(labels: np.ndarray, ab: np.ndarray, ba: np.ndarray) -> dict:
     }
 
 
+def reference(offset: bool) -> str:
+    """The baseline that learning is measured from; by an offset alone nothing has been learned."""
+    return "counts" if offset else "prior"
+
+
 def learned(low: float, high: float, equivalence: float) -> str:
-    """Whether an interval of the gain over the class prior shows learning.
+    """Whether an interval of the gain over the reference shows learning.
 
     Returns:
         `yes` if all of it is above 0, `no` if all of it is below `equivalence`, else `undecided`.
@@ -257,13 +264,18 @@ def all_probabilities(
 
 
 def evaluate(
-    rows: pd.DataFrame, probabilities: dict[str, np.ndarray], settings: Evaluate, seed: int
+    rows: pd.DataFrame,
+    probabilities: dict[str, np.ndarray],
+    settings: Evaluate,
+    seed: int,
+    offset: bool = False,
 ) -> tuple[dict, dict]:
     """All metrics but what training cost.
 
     Args:
         rows: label, group and fold of the battles; the probabilities are in the same order.
         probabilities: as all_probabilities gives them.
+        offset: whether the backbone was trained with one.
 
     Returns:
         The metrics, and the ladder: log loss, gain with interval and accuracy of each baseline
@@ -276,22 +288,24 @@ def evaluate(
     losses = {name: scores.example_losses(labels, p) for name, p in probabilities.items()}
     gains = pd.DataFrame(
         {
+            "gain_over_counts": losses["counts"] - losses["backbone"],
             "gain_beyond_features": losses["counts"] - losses["with_features"],
             "gain_of_calibration": losses["backbone"] - losses["calibrated"],
             "gain_of_rules": losses["calibrated"] - losses["by_rule"],
         }
     )
-    gain = {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
+    found = intervals(gains, groups, settings, seed)
+    found |= {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
+    start = reference(offset)
+    ends = (found[f"gain_over_{start}{end}"] for end in ("_low", "_high"))
     metrics = {
         **quality(labels, ab, ba),
         "prior_log_loss": ladder["prior"]["log_loss"],
-        **gain,
-        **intervals(gains, groups, settings, seed),
+        **found,
         "log_loss_calibrated": scores.log_loss(labels, probabilities["by_rule"]),
         "ece_calibrated": scores.ece(labels, probabilities["by_rule"]),
-        "learned": learned(
-            gain["gain_over_prior_low"], gain["gain_over_prior_high"], settings.equivalence
-        ),
+        "learned": learned(*ends, settings.equivalence),
+        "reference": start,
         "n_rows": len(rows),
         **by_fold(labels, ab, ba, prior, folds),
         "baselines": {name: ladder[name]["log_loss"] for name in BASELINES},
@@ -412,16 +426,17 @@ def report(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
 
 def verdict(metrics: dict) -> str:
     """A sentence on whether the backbone learned and, if that is not shown, on what to do."""
+    name = metrics["reference"]
     loss = f"log loss {metrics['log_loss']:.4f}"
-    prior = f"class prior {metrics['prior_log_loss']:.4f}"
-    gain = f"gain {_interval(metrics, 'gain_over_prior')}"
+    start = f"{REFERENCES[name]}'s {metrics['baselines'][name]:.4f}"
+    gain = f"gain {_interval(metrics, f'gain_over_{name}')}"
     return {
-        "yes": f"The backbone has learned: its {loss} is below the {prior}, {gain}.",
-        "no": f"The backbone has not learned: its {loss} is no better than the {prior}, {gain}. "
+        "yes": f"The backbone has learned: its {loss} is below the {start}, {gain}.",
+        "no": f"The backbone has not learned: its {loss} is no better than the {start}, {gain}. "
         "It passed every gate, so it is able to learn: try more votes or epochs (`dvc exp run -S "
         "scale=sample`, or `rows` and `epochs` of this scale in params.yaml), then another "
         "learning rate (`lr` and `head_lr` of the backbone).",
-        "undecided": f"Whether the backbone has learned is undecided: {loss}, {prior}, {gain}. "
+        "undecided": f"Whether the backbone has learned is undecided: {loss}, the {start}, {gain}. "
         "More rows or epochs decide it: `dvc exp run -S scale=sample`, or more rows or epochs "
         "at this scale in params.yaml.",
     }[metrics["learned"]]
@@ -453,7 +468,9 @@ def main() -> None:
 
     ab, ba = order_probabilities(predictions)
     probabilities, fitted = all_probabilities(rows, ab, ba, baselines, features, params.evaluate)
-    metrics, ladder = evaluate(rows, probabilities, params.evaluate, params.seed)
+    metrics, ladder = evaluate(
+        rows, probabilities, params.evaluate, params.seed, params.train.offset
+    )
     metrics |= cost(summaries, predictions)
     for path in (METRICS, OUT_OF_FOLD):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -463,7 +480,8 @@ def main() -> None:
     out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
     labels, averaged = rows.label.to_numpy(), probabilities["backbone"]
     # A zero head gives ln 3, as the gate first_loss has made sure; a language model, anything.
-    start = math.log(len(LABELS)) if summaries[0]["objective"] == "classify" else math.nan
+    start = metrics["baselines"]["counts"] if params.train.offset else math.log(len(LABELS))
+    start = start if summaries[0]["objective"] == "classify" else math.nan
     write_plots(curves, labels, averaged, metrics["prior_log_loss"], start)
     name = summaries[0]["checkpoint"]["checkpoint"]
     print(report(metrics, ladder, name, params.evaluate.confidence))

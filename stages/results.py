@@ -56,6 +56,11 @@ class Result:
         return self.folds[0]["checkpoint"]["checkpoint"]
 
     @property
+    def reference(self) -> str:
+        """The baseline that its log loss would be had it learned nothing."""
+        return self.metrics.get("reference", "prior")  # which older runs do not name
+
+    @property
     def budget(self) -> dict:
         """The chosen scale's section of the params."""
         return self.params["scales"][self.params["scale"]]

@@ -85,6 +85,18 @@ def test_a_backbone_that_did_not_learn_makes_it_invalid(run, good):
     assert "no better than the class prior" in comparison["sentence"]
 
 
+def test_a_backbone_that_has_learned_nothing_beyond_its_offset_is_named(run, good):
+    still = run("still", skill=0.8)
+    still.metrics.update(learned="no", reference="counts")
+    (reason,) = compare([good, still])["reasons"]
+    counts = still.metrics["baselines"]["counts"]
+    assert reason.endswith(f"is no better than the offset's {counts:.4f}")
+    still.metrics.update(learned="undecided")
+    warnings = compare([good, still])["warnings"]
+    gain = still.metrics["gain_over_counts"]
+    assert any(f"its gain over the offset is {gain:+.4f}, interval [" in told for told in warnings)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -37,9 +37,9 @@ class Case:
         columns = [f"{order}_{label}" for order in ("ab", "ba") for label in LABELS]
         return frame.join(pd.DataFrame(np.hstack([logits, logits]), columns=columns))
 
-    def evaluate(self, logits: np.ndarray) -> dict:
+    def evaluate(self, logits: np.ndarray, offset: bool = False) -> dict:
         probabilities, _ = self.probabilities(logits)
-        return evaluate.evaluate(self.rows, probabilities, SETTINGS, seed=0)[0]
+        return evaluate.evaluate(self.rows, probabilities, SETTINGS, 0, offset)[0]
 
     def probabilities(self, logits: np.ndarray) -> tuple[dict, dict]:
         ab, ba = evaluate.order_probabilities(self.predictions(logits))
@@ -71,6 +71,18 @@ def test_a_backbone_at_the_prior_has_not_learned(case):
     assert metrics["gain_beyond_features_low"] < 0 < metrics["gain_beyond_features_high"] + 0.01
 
 
+def test_an_offset_alone_is_no_learning(case):
+    noise = np.random.default_rng(0).normal(size=(900, 3))
+    offset = np.log(case.baselines["counts"])
+    nothing, something = offset + 0.01 * noise, offset + 0.5 * one_hot(case.labels)
+    assert case.evaluate(nothing)["learned"] == "yes", "it does beat the class prior"
+    metrics = case.evaluate(nothing, offset=True)
+    assert metrics["learned"] == "no" and metrics["gain_over_prior_low"] > 0
+    told = f"is no better than the offset's {metrics['baselines']['counts']:.4f}, gain "
+    assert told in evaluate.verdict(metrics)
+    assert case.evaluate(something, offset=True)["learned"] == "yes"
+
+
 def test_noise_is_not_taken_for_learning(case):
     noise = np.random.default_rng(0).normal(size=(900, 3))
     metrics = case.evaluate(0.3 * noise)
@@ -97,7 +109,7 @@ def test_learned_is_read_from_the_interval(low, high, answer):
 def test_metrics_are_finite_and_named_alike_for_every_backbone(case):
     good, flat = case.evaluate(one_hot(case.labels)), case.evaluate(np.zeros((900, 3)))
     assert flatten(good).keys() == flatten(flat).keys()
-    assert all(math.isfinite(v) for v in flatten(good).values() if v not in ("yes", "no"))
+    assert all(math.isfinite(v) for v in flatten(good).values() if not isinstance(v, str))
     assert set(good["folds"]) == {"fold_0", "fold_1", "fold_2"}
     losses = [fold["log_loss"] for fold in good["folds"].values()]
     assert good["log_loss_fold_std"] == pytest.approx(np.std(losses, ddof=1))

@@ -103,6 +103,13 @@ def whole(tmp_path_factory, tiny) -> Workspace:
     return workspace
 
 
+def test_the_core_can_be_used_where_dvc_mlflow_and_what_checks_raw_files_are_not():
+    absent = "import sys; sys.modules |= dict.fromkeys(['dvc', 'mlflow', 'pandera'])"
+    subprocess.run(
+        [sys.executable, "-c", f"{absent}; import stages.train.run"], cwd=REPO, check=True
+    )
+
+
 def test_a_fold_leaves_predictions_in_both_orders_curves_and_its_cost(whole):
     predictions = whole.predictions()
     folds = pd.read_parquet(whole.path / "data/folds/folds.parquet")

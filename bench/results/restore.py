@@ -184,7 +184,10 @@ def _evaluated(
     probabilities, _ = evaluate.all_probabilities(
         votes.battles, ab, ba, votes.baselines, votes.features, settings
     )
-    metrics, ladder = evaluate.evaluate(votes.battles, probabilities, settings, params["seed"])
+    offset = params["train"].get("offset", False)
+    metrics, ladder = evaluate.evaluate(
+        votes.battles, probabilities, settings, params["seed"], offset
+    )
     return Result(
         name=name,
         params=params,

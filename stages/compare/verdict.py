@@ -14,6 +14,7 @@ import pandas as pd
 
 from stages import scores
 from stages.compare import differences
+from stages.evaluate import ENDS, REFERENCES
 from stages.labels import LABELS
 from stages.results import Result
 
@@ -118,8 +119,8 @@ def broken(result: Result) -> list[str]:
     if metrics["learned"] == "no":
         told.append(
             f"{result.name} ({result.checkpoint}) has not learned: its log loss "
-            f"{metrics['log_loss']:.4f} is no better than the class prior's "
-            f"{metrics['prior_log_loss']:.4f}"
+            f"{metrics['log_loss']:.4f} is no better than the {REFERENCES[result.reference]}'s "
+            f"{metrics['baselines'][result.reference]:.4f}"
         )
     failed = {g["name"] for fold in result.folds for g in fold["gates"] if not g["passed"]}
     if failed:
@@ -141,9 +142,8 @@ def repeated(results: Sequence[Result]) -> list[str]:
 
 def _warnings(results: Sequence[Result]) -> list[str]:
     told = [
-        f"whether {r.name} ({r.checkpoint}) has learned is undecided: its gain over the class "
-        f"prior is {r.metrics['gain_over_prior']:+.4f}, interval "
-        f"{_interval(r.metrics['gain_over_prior_low'], r.metrics['gain_over_prior_high'])}"
+        f"whether {r.name} ({r.checkpoint}) has learned is undecided: its gain over the "
+        f"{REFERENCES[r.reference]} is {_gain(r)}"
         for r in results
         if r.metrics["learned"] == "undecided"
     ]
@@ -158,6 +158,11 @@ def _warnings(results: Sequence[Result]) -> list[str]:
         told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])
         told += _training_misleads(first, other)
     return told
+
+
+def _gain(run: Result) -> str:
+    mean, low, high = (run.metrics[f"gain_over_{run.reference}{end}"] for end in ENDS)
+    return f"{mean:+.4f}, interval {_interval(low, high)}"
 
 
 def _other_params(first: Result, other: Result) -> list[str]:
