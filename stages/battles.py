@@ -68,7 +68,7 @@ def read_raw(path: Path, required: Iterable[str] = ("id", *TURNS, *WINNERS)) -> 
     required = tuple(required)
     expected = f"expected a {', '.join(FORMATS)} file with the columns {', '.join(required)}"
     if not path.is_file():
-        raise UserError(f"{path} is no file: {expected}; data.raw in params.yaml names it")
+        raise UserError(f"{path} is no file: {expected}")
     if not path.name.lower().endswith(FORMATS):
         raise UserError(f"{path} has an unknown ending: {expected}")
     try:

@@ -70,6 +70,12 @@ class Result:
         return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
 
 
+def require_known(name: str) -> None:
+    """Raise a UserError if a run of that name cannot be there; MLflow is not asked."""
+    if name != WORKSPACE and not MLFLOW_RUN.fullmatch(name):
+        revisions.resolve(name)
+
+
 def fetch(name: str) -> tuple[Result, pd.DataFrame | None]:
     """A run by name, and its battles with their texts where these are at hand.
 

@@ -131,6 +131,16 @@ def seeds(run, name: str, skill: float, first: int) -> list[results.Result]:
     return made
 
 
+def test_runs_of_one_checkpoint_are_told_apart_in_the_table(run, good):
+    again = results.Result(**{**vars(good), "name": "again"})
+    told = command.text(compare([good, again, run("other", skill=0.8)])).splitlines()
+    assert [line.split("  ")[0] for line in told[1:4]] == [
+        f"{good.checkpoint} (good)",
+        f"{good.checkpoint} (again)",
+        "tiny-other",
+    ]
+
+
 def test_a_small_difference_needs_three_seeds(run):
     ahead, behind = seeds(run, "ahead", 1.02, 10), seeds(run, "behind", 1.0, 20)
     one = compare([ahead[0], behind[0]])

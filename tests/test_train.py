@@ -110,6 +110,15 @@ def test_the_core_can_be_used_where_dvc_mlflow_and_what_checks_raw_files_are_not
     )
 
 
+def test_without_its_inputs_it_says_what_makes_them(workspace):
+    (workspace.path / "data/folds/folds.parquet").unlink()
+    process = workspace.start("train", "0")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "Traceback" not in output
+    expected = "folds.parquet not found: run `dvc repro prepare split weights` first"
+    assert expected in output
+
+
 def test_a_fold_leaves_predictions_in_both_orders_curves_and_its_cost(whole):
     predictions = whole.predictions()
     folds = pd.read_parquet(whole.path / "data/folds/folds.parquet")

@@ -17,14 +17,12 @@ import numpy as np
 import pandas as pd
 
 from bench.results.restore import PREDICTIONS
-from stages import backbones
 from stages.errors import UserError, stage
 from stages.params import Params, load
 from stages.results import PARAMS
-from stages.root import state
 from stages.train.fingerprint import versions
 from stages.train.fold import train_fold
-from stages.train.run import BATTLES, FOLDS, WEIGHTS
+from stages.train.run import read_inputs
 
 
 @stage
@@ -40,19 +38,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.divisor < 1:
         raise UserError(f"expected to train on one of 1, 2, 3, … parts, found {options.divisor}")
-    if missing := [str(path) for path in (BATTLES, FOLDS, WEIGHTS) if not path.exists()]:
-        raise UserError(
-            f"{', '.join(missing)} not found: run `dvc repro prepare split weights` first"
-        )
-    params = load()
-    record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
-    ship(train(params, record, options.divisor), options.folder)
+    ship(train(load(), options.divisor), options.folder)
 
 
-def train(params: Params, record: dict, divisor: int) -> dict[str, list]:
+def train(params: Params, divisor: int) -> dict[str, list]:
     """Predictions, curves and summary of each fold."""
-    weights = backbones.fetch(record, params.checkpoint, state())
-    battles = pd.read_parquet(BATTLES).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
+    record, weights, battles = read_inputs(params)
     run: dict[str, list] = {"predictions": [], "curves": [], "summaries": []}
     for fold in params.split.folds:
         training = part(battles[battles.fold != fold], divisor, params.seed)

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 from stages import report
 from stages.compare import summary
 from stages.compare.verdict import compare
 from stages.errors import UserError, stage
-from stages.results import fetch
+from stages.results import fetch, require_known
 
 OUTPUT = Path("metrics/comparison.json")
 
@@ -22,6 +23,8 @@ def main() -> None:
         return
     if len(set(arguments.runs)) < 2:
         raise UserError("expected the names of two runs or more, as `dvc exp list` gives them")
+    for name in arguments.runs:  # before the first is fetched, which may take a while
+        require_known(name)
     found = [fetch(name) for name in arguments.runs]
     results = [result for result, _ in found]
     comparison = compare(results)
@@ -50,15 +53,16 @@ def _arguments() -> argparse.Namespace:
 
 def text(comparison: dict) -> str:
     """The runs as a table, the verdict, and what weakens it."""
-    width = max(len(run["checkpoint"]) for run in comparison["runs"]) + 2
+    titles = _titles(comparison["runs"])
+    width = max(map(len, titles)) + 2
     lines = [f"{'':{width}}log loss    prior  gain over prior, 95 % interval    learned"]
-    for run in comparison["runs"]:
+    for title, run in zip(titles, comparison["runs"], strict=True):
         gain = (
             f"{run['gain_over_prior']:+.4f} "
             f"[{run['gain_over_prior_low']:+.4f}, {run['gain_over_prior_high']:+.4f}]"
         )
         lines.append(
-            f"{run['checkpoint']:{width}}{run['log_loss']:8.4f} {run['prior_log_loss']:8.4f}  "
+            f"{title:{width}}{run['log_loss']:8.4f} {run['prior_log_loss']:8.4f}  "
             f"{gain:32}  {run['learned']}"
         )
     reasons = comparison["reasons"] if len(comparison["reasons"]) > 1 else []
@@ -66,6 +70,17 @@ def text(comparison: dict) -> str:
     notes += [f"  note: {warning}" for warning in comparison["warnings"]]
     verdict = f"{comparison['verdict'].upper()}. {comparison['sentence']}"
     return "\n".join([*lines, "", verdict, *notes])
+
+
+def _titles(runs: list[dict]) -> list[str]:
+    """The checkpoint of each, and its own name where another run has the same."""
+    times = Counter(run["checkpoint"] for run in runs)
+    return [
+        f"{run['checkpoint']} ({run['name']})"
+        if times[run["checkpoint"]] > 1
+        else run["checkpoint"]
+        for run in runs
+    ]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import transformers
 from filelock import FileLock
 
 from stages import backbones
-from stages.params import load
+from stages.errors import UserError
+from stages.params import Params, load
 from stages.root import state
 from stages.train import processes
 from stages.train.checkpoints import writing
@@ -32,9 +33,7 @@ def run(fold: int) -> None:
     transformers.logging.set_verbosity_error()  # gates and errors are ours to tell
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # PEFT's calls
     params = load()
-    record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
-    weights = backbones.fetch(record, params.checkpoint, state())
-    battles = pd.read_parquet(BATTLES).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
+    record, weights, battles = read_inputs(params)
     key = fingerprint(record, fold, params, [BATTLES, FOLDS])
     folder = state() / "checkpoints" / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +50,22 @@ def run(fold: int) -> None:
             with writing(f"what fold {fold} has learned", Path.cwd()):
                 _write(fold, trained, {**facts, **trained.summary, "versions": versions()})
             shutil.rmtree(folder)
+
+
+def read_inputs(params: Params) -> tuple[dict, Path, pd.DataFrame]:
+    """The checkpoint's record and its folder, and the battles with their groups and folds.
+
+    Raises:
+        UserError: a stage that makes them has not run.
+    """
+    if missing := [str(path) for path in (BATTLES, FOLDS, WEIGHTS) if not path.exists()]:
+        raise UserError(
+            f"{', '.join(missing)} not found: run `dvc repro prepare split weights` first"
+        )
+    record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
+    weights = backbones.fetch(record, params.checkpoint, state())
+    battles = pd.read_parquet(BATTLES).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
+    return record, weights, battles
 
 
 def _write(fold: int, trained: Trained, summary: dict) -> None:
