@@ -249,6 +249,7 @@ def test_figures_without_the_tuned_fold_are_of_the_other_folds_votes(restored, r
 @pytest.mark.parametrize(("divisor", "told"), [("0", "found 0"), ("2", "dvc repro prepare split")])
 def test_a_part_that_cannot_be_trained_is_explained(tmp_path, monkeypatch, capsys, divisor, told):
     monkeypatch.chdir(tmp_path)
+    shutil.copy(REPO / "params.yaml", tmp_path)
     monkeypatch.setattr("sys.argv", ["bench.results.part", divisor, "there"])
     with pytest.raises(SystemExit, match="1"):
         part.main()

@@ -261,7 +261,7 @@ LONG = f"{HEADER}\n" + ",".join(["1"] * 9) + "\n"
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("votes.csv", None, ["is no file", "data.raw"]),
+        ("votes.csv", None, ["is no file", "expected a .csv, "]),
         ("votes.xlsx", b"x", ["unknown ending", ".csv.gz"]),
         ("votes.csv", b"", ["is empty", "winner_tie"]),
         ("votes.csv.gz", gzip.compress(b""), ["is empty"]),
