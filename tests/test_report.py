@@ -247,7 +247,7 @@ def test_a_page_has_true_minuses_and_names_keep_their_hyphens(runs, tmp_path):
     page.write_run(runs[1], None, tmp_path / "one.html")
     two, one = ((tmp_path / f"{n}.html").read_text(encoding="utf-8") for n in ("two", "one"))
     assert "gemma-3-270m minus qwen-2: −0.0811 [−0.1204, +0.0034]" in two
-    assert re.search(r"no better than the class prior's [\d.]+, gain −[\d.]+ \[−", one)
+    assert re.search(r"no better than the class prior&#39;s [\d.]+, gain −[\d.]+ \[−", one)
 
 
 def test_a_failed_gate_stands_open(runs, tmp_path):
