@@ -156,8 +156,6 @@ def main() -> None:
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     METRICS.parent.mkdir(parents=True, exist_ok=True)
-    features.insert(0, "id", battles.id)
-    features.to_parquet(FOLDER / "features.parquet", index=False)
     columns = {
         f"{name}_{label}": values[:, i]
         for name, values in predictions.items()

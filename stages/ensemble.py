@@ -66,8 +66,8 @@ class Ensemble:
     def __init__(self, folder: Path) -> None:
         params = load(folder / PARAMS)
         folds = params.split.folds
-        _require(folder, predicting(params))
         _check_offset(folder, params)
+        _require(folder, predicting(params))
         record = _read_json(folder / WEIGHTS)
         _check_backbone(record, params)
         self.checkpoint = record["checkpoint"]
@@ -81,7 +81,8 @@ class Ensemble:
         self._compute = compute_for(params, tokenizer)
         self._model = build(weights, params.train, self._compute.device).eval()
         self._adapters = [load_peft_weights(str(folder / adapter(k)), "cpu") for k in folds]
-        self._offsets = [offset.load(folder / adapter(k)) for k in folds if params.train.offset]
+        offsets = [folder / adapter(k) / OFFSET for k in folds if params.train.offset]
+        self._offsets = [offset.load(path) for path in offsets]
         self._lock = threading.Lock()
         self._wear(self._adapters[0])
 
@@ -158,10 +159,12 @@ def _read_json(path: Path) -> dict:
 
 
 def _check_offset(folder: Path, params: Params) -> None:
-    if not params.train.offset and (folder / adapter(0) / OFFSET).exists():
+    trained = (folder / adapter(0) / OFFSET).exists()
+    if (folder / adapter(0)).exists() and trained != params.train.offset:
         raise UserError(
-            f"{PARAMS}: train.offset is false, but the adapters were trained with an offset. Run "
-            "`dvc repro`, or bring back the params of these adapters"
+            f"{PARAMS}: train.offset is {str(params.train.offset).lower()}, but the adapters were "
+            f"trained {'with' if trained else 'without'} one. Run `dvc repro`, or bring back the "
+            "params of these adapters"
         )
 
 

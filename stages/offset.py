@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from stages import regression, scores
+from stages.errors import UserError
 from stages.features import contrasts, count_features, exchanged
 from stages.labels import LABELS, MIRRORED
-from stages.outs import OFFSET
 
 INNER_FOLDS = 5
 
@@ -41,16 +40,16 @@ class Offset:
         )
         return offsets((ab + ba[:, MIRRORED]) / 2)
 
-    def save(self, folder: Path) -> None:
-        """Write it beside an adapter."""
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
         values = {"intercept": self.intercept.to_dict(), "weights": self.weights.T.to_dict()}
         text = json.dumps(values, indent=2, allow_nan=False)
-        (folder / OFFSET).write_text(text + "\n", encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> Offset:
-    """The offset saved in a fold's folder."""
-    values = json.loads((folder / OFFSET).read_text(encoding="utf-8"))
+def load(path: Path) -> Offset:
+    """The offset of a file that `save` wrote."""
+    values = json.loads(path.read_text(encoding="utf-8"))
     return Offset(pd.DataFrame(values["weights"]).T, pd.Series(values["intercept"]))
 
 
@@ -66,7 +65,15 @@ def fit(features: pd.DataFrame, labels: np.ndarray) -> Offset:
     Args:
         features: stages.features.count_features of the battles to fit.
         labels: (n,) 0 = A, 1 = B, 2 = tie.
+
+    Raises:
+        UserError: one of the three is missing.
     """
+    if len(np.unique(labels)) < len(LABELS):
+        raise UserError(
+            "train.offset is fitted on votes for A, for B and ties, and one of these is missing "
+            f"among {len(labels)} training votes: set it to false, or take more rows"
+        )
     tables = contrasts(features), contrasts(exchanged(features))
     scaler = StandardScaler().fit(pd.concat(tables).to_numpy())
     ab, ba = (scaler.transform(table.to_numpy()) for table in tables)
@@ -83,10 +90,7 @@ def of_training(features: pd.DataFrame, labels: np.ndarray, groups: np.ndarray) 
 
     As the held-out ones are predicted; by a regression that saw their votes they would be surer.
     """
-    folds = np.empty(len(labels), dtype=int)
-    for fold, (_, rows) in enumerate(GroupKFold(INNER_FOLDS).split(features, groups=groups)):
-        folds[rows] = fold
-    inputs = regression.count_inputs(features)
+    folds, inputs = regression.group_folds(groups, INNER_FOLDS), regression.count_inputs(features)
     return offsets(regression.out_of_fold(inputs, labels, folds, regression.C_COUNTS))
 
 

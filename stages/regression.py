@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -56,6 +57,19 @@ def out_of_fold(
         model = fit((ab[train], ba[train]), labels[train], strength)
         probabilities[~train] = predict(model, (ab[~train], ba[~train]))
     return probabilities
+
+
+def group_folds(groups: np.ndarray, count: int) -> np.ndarray:
+    """Deal rows into folds of whole groups; as many folds as groups if these are fewer.
+
+    Returns:
+        (n,) fold of each row.
+    """
+    folds = np.empty(len(groups), dtype=int)
+    parts = GroupKFold(min(count, len(np.unique(groups))))
+    for fold, (_, rows) in enumerate(parts.split(groups, groups=groups)):
+        folds[rows] = fold
+    return folds
 
 
 def training_masks(folds: np.ndarray) -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from stages import revisions
 from stages.battles import BATTLES
 from stages.errors import UserError
-from stages.evaluate import METRICS, OUT_OF_FOLD, SUMMARIES
+from stages.evaluate import ENDS, METRICS, OUT_OF_FOLD, SUMMARIES
 from stages.labels import LABELS
 
 BASELINES_METRICS = Path("metrics/baselines.json")
@@ -57,8 +57,19 @@ class Result:
 
     @property
     def reference(self) -> str:
-        """The baseline that its log loss would be had it learned nothing."""
+        """The baseline that it has to beat to have learned."""
         return self.metrics.get("reference", "prior")  # which older runs do not name
+
+    @property
+    def to_beat(self) -> float:
+        """The log loss of that baseline."""
+        return self.metrics["baselines"][self.reference]
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """The gain over it, and the ends of its interval."""
+        mean, low, high = (self.metrics[f"gain_over_{self.reference}{end}"] for end in ENDS)
+        return mean, low, high
 
     @property
     def budget(self) -> dict:
@@ -66,8 +77,17 @@ class Result:
         return self.params["scales"][self.params["scale"]]
 
     def probabilities(self, name: str) -> np.ndarray:
-        """Out-of-fold probabilities (n, 3): `ab`, `ba`, `with_features` or a baseline's."""
+        """Out-of-fold probabilities (n, 3), by the names of stages.evaluate.all_probabilities."""
         return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
+
+
+def titles(results: Sequence[Result]) -> list[str]:
+    """How each run is called: its checkpoint, and its name where that is not enough."""
+    checkpoints = [result.checkpoint for result in results]
+    return [
+        name if checkpoints.count(name) == 1 else f"{name} ({result.name})"
+        for name, result in zip(checkpoints, results, strict=True)
+    ]
 
 
 def require_known(name: str) -> None:

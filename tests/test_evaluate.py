@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import baselines, evaluate
+from stages import baselines, evaluate, regression, scores
 from stages.errors import UserError
 from stages.features import count_features
 from stages.params import Evaluate
@@ -43,8 +43,8 @@ class Case:
 
     def probabilities(self, logits: np.ndarray) -> tuple[dict, dict]:
         ab, ba = evaluate.order_probabilities(self.predictions(logits))
-        battles = self.votes.assign(fold=self.folds)
-        return evaluate.all_probabilities(battles, ab, ba, self.baselines, self.features, SETTINGS)
+        battles = self.votes.assign(fold=self.folds, group=self.rows.group)
+        return evaluate.all_probabilities(battles, ab, ba, self.baselines, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_an_offset_alone_is_no_learning(case):
     assert case.evaluate(nothing)["learned"] == "yes", "it does beat the class prior"
     metrics = case.evaluate(nothing, offset=True)
     assert metrics["learned"] == "no" and metrics["gain_over_prior_low"] > 0
-    told = f"is no better than the offset's {metrics['baselines']['counts']:.4f}, gain "
-    assert told in evaluate.verdict(metrics)
+    told = f"offset alone (length and format) {metrics['baselines']['counts']:.4f}, gain "
+    assert f"is no better than the {told}" in evaluate.verdict(metrics)
     assert case.evaluate(something, offset=True)["learned"] == "yes"
 
 
@@ -88,6 +88,25 @@ def test_noise_is_not_taken_for_learning(case):
     metrics = case.evaluate(0.3 * noise)
     assert metrics["learned"] in ("no", "undecided") and metrics["gain_over_prior"] < 0
     assert metrics["gain_beyond_features_low"] < 0.002
+
+
+def test_what_a_fold_is_scored_on_has_no_part_in_what_pools_its_predictions(case):
+    """The backbone is made of the same votes as the counts: across folds, these give it away."""
+    rng = np.random.default_rng(1)
+    shuffled = rng.permutation(case.labels)
+    inputs = regression.count_inputs(case.features)
+    counts, sharper = (regression.out_of_fold(inputs, shuffled, case.folds, c) for c in (0.002, 1))
+    groups = case.rows.group.to_numpy()
+
+    def pooled(*predictions: np.ndarray, labels: np.ndarray = shuffled) -> np.ndarray:
+        return evaluate.pooled(predictions, labels, case.folds, groups)
+
+    with_sharper = pooled(counts, sharper)
+    gain = scores.log_loss(shuffled, pooled(counts)) - scores.log_loss(shuffled, with_sharper)
+    assert gain < 0.003, "in noise there is nothing to gain"
+    others = np.where(case.folds == 0, shuffled, rng.permutation(shuffled))
+    changed = pooled(counts, sharper, labels=others) != with_sharper
+    assert not changed[case.folds == 0].any() and changed[case.folds != 0].any()
 
 
 def test_a_backbone_that_knows_only_length_adds_nothing_to_length(case):
@@ -170,7 +189,7 @@ def workspace(tmp_path, monkeypatch, case):
 
 def write_record(workspace, fold: int, **changes) -> None:
     path = workspace / f"metrics/folds/fold-{fold}.json"
-    record = {"fold": fold, "checkpoint": CHECKPOINT, "objective": "classify"}
+    record = {"fold": fold, "checkpoint": CHECKPOINT, "objective": "classify", "offset": False}
     record |= {"tokens_seen": 1000, "train_seconds": 10 + fold, "peak_memory_gib": 1 + fold}
     path.write_text(json.dumps(record | changes), encoding="utf-8")
     path.with_suffix(".csv").write_text(
@@ -196,7 +215,7 @@ def test_the_stage_writes_metrics_and_plots(workspace, capsys):
     }
     assert plots["validation_loss"].epoch.tolist() == [0, 1]
     assert plots["validation_loss"].validation_loss.tolist() == pytest.approx([math.log(3), 1.0])
-    assert plots["validation_loss"].class_prior.tolist() == [metrics["prior_log_loss"]] * 2
+    assert plots["validation_loss"].to_beat.tolist() == [metrics["prior_log_loss"]] * 2
     assert len(plots["confusion"]) == 900 and plots["calibration"]["count"].sum() == 900
     assert (plots["confusion"].actual == plots["confusion"].predicted).mean() == 1
     assert "The backbone has learned" in capsys.readouterr().out

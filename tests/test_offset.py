@@ -69,8 +69,8 @@ def test_exchanged_answers_exchange_it_and_a_saved_one_is_the_same(halves, tmp_p
     fitted, _, found = offset.fold_offsets(*halves)
     features = count_features(halves[1].rename(columns=EXCHANGED))
     assert np.abs(fitted.of(features) - found[:, MIRRORED]).max() < 1e-6
-    fitted.save(tmp_path)
-    assert (offset.load(tmp_path).of(count_features(halves[1])) == found).all()
+    fitted.save(tmp_path / "offset.json")
+    assert (offset.load(tmp_path / "offset.json").of(count_features(halves[1])) == found).all()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -57,7 +57,7 @@ def blocks(restored: Restored) -> dict[str, str]:
         "beyond": figures.beyond(combinations),
         "parts-of-gain": contents.parts_of_gain(combinations),
         "reading": contents.reading(plain, restored.votes),
-        "second-stage": contents.second_stage(plain, restored.votes),
+        "second-stage": contents.second_stage(plain),
         "slices": figures.slices(plain),
         "learning-curve": learning_curve(restored),
         "cost": figures.cost(plain),

@@ -1,6 +1,7 @@
 """What is in the backbones' predictions, and what could still be got out of them."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,7 @@ from scipy.stats import spearmanr
 from bench.results.figures import gain, intervals, markdown, side_by_side
 from bench.results.restore import Combination, Votes, losses
 from stages import scores
-from stages.baselines import joined_inputs, text_inputs
-from stages.evaluate import BACKBONE_SCALE, BASELINES
-from stages.regression import C_COUNTS, Inputs, count_inputs, out_of_fold
+from stages.evaluate import BASELINES, pooled
 from stages.report.tables import TITLES, interval, sign
 from stages.results import Result
 
@@ -127,33 +126,29 @@ def _by_fold(run: Result, longer: np.ndarray) -> Iterator[list[float]]:
 # What can be fitted on them
 
 
-def second_stage(combinations: list[Combination], votes: Votes) -> str:
-    """Gains of what can be fitted on predictions, each on the votes of the other folds."""
-    words_and_counts = joined_inputs(text_inputs(votes.battles), count_inputs(votes.features))
-    return side_by_side({c.title: _fitted(c.averaged, words_and_counts) for c in combinations})
+def second_stage(combinations: list[Combination]) -> str:
+    """Gains of what can be fitted on predictions, each on other votes than it is scored on."""
+    return side_by_side({c.title: _fitted(c.averaged) for c in combinations})
 
 
-def _fitted(run: Result, words_and_counts: Inputs) -> dict[str, str]:
-    labels, folds = run.rows.label.to_numpy(), run.rows.fold.to_numpy()
-    odds = _odds_inputs(run.probabilities("backbone"))
-    scaled = out_of_fold(odds, labels, folds, C_COUNTS)
-    with_words = out_of_fold(joined_inputs(words_and_counts, odds), labels, folds, C_COUNTS)
+def _fitted(run: Result) -> dict[str, str]:
+    labels, folds, groups = (run.rows[name].to_numpy() for name in ("label", "fold", "group"))
+    words, backbone = run.probabilities("tfidf_counts"), run.probabilities("backbone")
+    pool = partial(pooled, labels=labels, folds=folds, groups=groups)
+    beside_words = _losses(run, pool([words])) - _losses(run, pool([words, backbone]))
 
     def gained(name: str, probabilities: np.ndarray) -> str:
-        after = scores.example_losses(labels, probabilities)
-        return intervals({name: losses([run], name)[0] - after}, run)[name]
+        return intervals({name: losses([run], name)[0] - _losses(run, probabilities)}, run)[name]
 
     return {
         "log loss": f"{run.metrics['log_loss']:.4f}",
-        "gain of averaging both orders": gained("ab", run.probabilities("backbone")),
+        "gain of averaging both orders": gained("ab", backbone),
         "of one temperature and biases": gain(run.metrics, "gain_of_calibration"),
-        "of a scale for A against B and one for ties": gained("backbone", scaled),
+        "of a scale for A against B and one for ties": gained("backbone", pool([backbone])),
         "of rules for identical and empty answers": gain(run.metrics, "gain_of_rules"),
-        "what it adds to TF-IDF, length and format": gained("tfidf_counts", with_words),
+        "what it adds to TF-IDF, length and format": intervals({"": beside_words}, run)[""],
     }
 
 
-def _odds_inputs(probabilities: np.ndarray) -> Inputs:
-    """Scaled as in stages.evaluate.stacked."""
-    odds, tie = (values * BACKBONE_SCALE for values in log_odds(probabilities))
-    return lambda train: (np.column_stack([odds, tie]), np.column_stack([-odds, tie]))
+def _losses(run: Result, probabilities: np.ndarray) -> np.ndarray:
+    return scores.example_losses(run.rows.label.to_numpy(), probabilities)

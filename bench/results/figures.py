@@ -223,7 +223,7 @@ def beyond(combinations: list[Combination]) -> str:
     fold, untuned = votes.fold.to_numpy(), _untuned(combinations[0].averaged)
     for c in combinations:
         each, together = (
-            (losses(runs, "counts") - losses(runs, "with_features")).mean(axis=0)
+            (losses(runs, "features") - losses(runs, "with_features")).mean(axis=0)
             for runs in (c.seeds, [c.averaged])
         )
         by_fold = ", ".join(tables.sign(each[fold == k].mean()) for k in np.unique(fold))
@@ -249,8 +249,8 @@ def slices(combinations: list[Combination]) -> str:
 
 
 def _slices(run: Result, votes: pd.DataFrame) -> dict[str, str]:
-    counts, both = (losses([run], name)[0] for name in ("counts", "with_features"))
-    found = differences.bootstrap(counts - both, votes, DRAWS, CONFIDENCE, SEED)
+    without, both = (losses([run], name)[0] for name in ("features", "with_features"))
+    found = differences.bootstrap(without - both, votes, DRAWS, CONFIDENCE, SEED)
     parts = [{"slice": "vote", "value": value} | part for value, part in found["classes"].items()]
     parts += [part for part in found["slices"] if part["slice"] != "script"]  # nearly all are latin
     return {

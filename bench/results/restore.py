@@ -181,10 +181,8 @@ def _evaluated(
 ) -> Result:
     """What the stage `evaluate` makes of the backbone's probabilities in both orders."""
     settings = Evaluate.model_validate(params["evaluate"])
-    probabilities, _ = evaluate.all_probabilities(
-        votes.battles, ab, ba, votes.baselines, votes.features, settings
-    )
-    offset = params["train"].get("offset", False)
+    probabilities, _ = evaluate.all_probabilities(votes.battles, ab, ba, votes.baselines, settings)
+    offset = folds[0].get("offset", False)
     metrics, ladder = evaluate.evaluate(
         votes.battles, probabilities, settings, params["seed"], offset
     )

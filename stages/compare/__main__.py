@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections import Counter
 from pathlib import Path
 
 from stages import report
@@ -53,16 +52,12 @@ def _arguments() -> argparse.Namespace:
 
 def text(comparison: dict) -> str:
     """The runs as a table, the verdict, and what weakens it."""
-    titles = _titles(comparison["runs"])
-    width = max(map(len, titles)) + 2
-    lines = [f"{'':{width}}log loss    prior  gain over prior, 95 % interval    learned"]
-    for title, run in zip(titles, comparison["runs"], strict=True):
-        gain = (
-            f"{run['gain_over_prior']:+.4f} "
-            f"[{run['gain_over_prior_low']:+.4f}, {run['gain_over_prior_high']:+.4f}]"
-        )
+    width = max(len(run["title"]) for run in comparison["runs"]) + 2
+    lines = [f"{'':{width}}log loss  to beat  gain over that, 95 % interval     learned"]
+    for run in comparison["runs"]:
+        gain = f"{run['gain']:+.4f} [{run['gain_low']:+.4f}, {run['gain_high']:+.4f}]"
         lines.append(
-            f"{title:{width}}{run['log_loss']:8.4f} {run['prior_log_loss']:8.4f}  "
+            f"{run['title']:{width}}{run['log_loss']:8.4f} {run['to_beat']:8.4f}  "
             f"{gain:32}  {run['learned']}"
         )
     reasons = comparison["reasons"] if len(comparison["reasons"]) > 1 else []
@@ -70,17 +65,6 @@ def text(comparison: dict) -> str:
     notes += [f"  note: {warning}" for warning in comparison["warnings"]]
     verdict = f"{comparison['verdict'].upper()}. {comparison['sentence']}"
     return "\n".join([*lines, "", verdict, *notes])
-
-
-def _titles(runs: list[dict]) -> list[str]:
-    """The checkpoint of each, and its own name where another run has the same."""
-    times = Counter(run["checkpoint"] for run in runs)
-    return [
-        f"{run['checkpoint']} ({run['name']})"
-        if times[run["checkpoint"]] > 1
-        else run["checkpoint"]
-        for run in runs
-    ]
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import pandas as pd
 
 from stages import scores
 from stages.compare import differences
-from stages.evaluate import ENDS, REFERENCES
+from stages.evaluate import REFERENCES
 from stages.labels import LABELS
-from stages.results import Result
+from stages.results import Result, titles
 
 DELTA = 0.005  # log loss; two backbones nearer than this are equivalent in practice
 CONFIDENCE = 0.95
@@ -34,21 +34,19 @@ class Entry:
     """One backbone as trained: a run, or several that differ only in the seed of the training.
 
     Attributes:
+        title: what sentences call it.
         losses: (n,) log loss of each vote, both orders averaged; the mean over seeds.
         right: (n,) whether the most probable class, by the mean over seeds, is the label.
     """
 
     runs: Sequence[Result]
+    title: str
     losses: np.ndarray
     right: np.ndarray
 
     @property
     def name(self) -> str:
         return self.runs[0].name
-
-    @property
-    def checkpoint(self) -> str:
-        return self.runs[0].checkpoint
 
     @property
     def learned(self) -> str:
@@ -72,7 +70,7 @@ def compare(results: Sequence[Result], delta: float = DELTA) -> dict:
         "sentence": sentence,
         "reasons": reasons,
         "warnings": [*_warnings(results), *(w for pair in pairs for w in pair["warnings"])],
-        "runs": [_run(result) for result in results],
+        "runs": list(map(_run, results, titles(results))),
         "seeds": {entry.name: _seeds(entry) for entry in entries},
         "pairs": pairs,
         "delta": delta,
@@ -119,8 +117,8 @@ def broken(result: Result) -> list[str]:
     if metrics["learned"] == "no":
         told.append(
             f"{result.name} ({result.checkpoint}) has not learned: its log loss "
-            f"{metrics['log_loss']:.4f} is no better than the {REFERENCES[result.reference]}'s "
-            f"{metrics['baselines'][result.reference]:.4f}"
+            f"{metrics['log_loss']:.4f} is no better than the {REFERENCES[result.reference]} "
+            f"{result.to_beat:.4f}"
         )
     failed = {g["name"] for fold in result.folds for g in fold["gates"] if not g["passed"]}
     if failed:
@@ -143,7 +141,7 @@ def repeated(results: Sequence[Result]) -> list[str]:
 def _warnings(results: Sequence[Result]) -> list[str]:
     told = [
         f"whether {r.name} ({r.checkpoint}) has learned is undecided: its gain over the "
-        f"{REFERENCES[r.reference]} is {_gain(r)}"
+        f"{REFERENCES[r.reference]} is {r.gain[0]:+.4f}, interval {_interval(*r.gain[1:])}"
         for r in results
         if r.metrics["learned"] == "undecided"
     ]
@@ -160,11 +158,6 @@ def _warnings(results: Sequence[Result]) -> list[str]:
     return told
 
 
-def _gain(run: Result) -> str:
-    mean, low, high = (run.metrics[f"gain_over_{run.reference}{end}"] for end in ENDS)
-    return f"{mean:+.4f}, interval {_interval(low, high)}"
-
-
 def _other_params(first: Result, other: Result) -> list[str]:
     a, b = (_settings(run.params) for run in (first, other))
     changed = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
@@ -178,9 +171,14 @@ def _other_params(first: Result, other: Result) -> list[str]:
 
 def _settings(params: dict) -> dict[str, object]:
     """What every backbone is trained with, by dotted name, but for what may differ."""
-    flat = pd.json_normalize({name: params[name] for name in ("prompt", "train")}).iloc[0]
+    flat = pd.json_normalize({"prompt": params["prompt"], "train": train_of(params)}).iloc[0]
     may_differ = [f"train.{name}" for name in ("objective", "seed", "log_steps", "save_steps")]
     return flat.drop(may_differ, errors="ignore").to_dict()
+
+
+def train_of(params: dict) -> dict:
+    """A run's section `train`; older ones lack what they could not have."""
+    return {"offset": False} | params["train"]
 
 
 def _other_tokens(first: Result, other: Result) -> list[str]:
@@ -224,7 +222,9 @@ def _final_training_loss(result: Result) -> float:
 
 
 def _entries(results: Sequence[Result]) -> list[Entry]:
-    return [_entry(runs) for runs in seeds_together(results)]
+    found = seeds_together(results)
+    called = titles([runs[0] for runs in found])
+    return [_entry(runs, title) for runs, title in zip(found, called, strict=True)]
 
 
 def seeds_together(results: Sequence[Result]) -> list[list[Result]]:
@@ -237,7 +237,7 @@ def seeds_together(results: Sequence[Result]) -> list[list[Result]]:
 
 def but_for_the_seed(result: Result) -> str:
     """What makes two runs differ in more than the seed of their training."""
-    train = {k: v for k, v in result.params["train"].items() if k != "seed"}
+    train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
     chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
     prompt = result.params["prompt"]
     return repr((result.checkpoint, sorted(train.items()), prompt, chosen, result.budget))
@@ -248,12 +248,13 @@ def _seed(result: Result) -> int | None:
     return result.params["train"].get("seed")
 
 
-def _entry(runs: list[Result]) -> Entry:
+def _entry(runs: list[Result], title: str) -> Entry:
     tables = [_table(run) for run in runs]
     labels = tables[0].label.to_numpy()
     probabilities = [backbone(table) for table in tables]
     return Entry(
         runs=runs,
+        title=title,
         losses=np.mean([scores.example_losses(labels, p) for p in probabilities], axis=0),
         right=np.mean(probabilities, axis=0).argmax(axis=1) == labels,
     )
@@ -345,18 +346,17 @@ def _sentence(pair: dict, a: Entry, b: Entry, n: int) -> str:
         for found in (pair, pair["folds"])
     )
     signed = (
-        f"log loss of {a.checkpoint} minus that of {b.checkpoint} {pair['difference']:+.4f}, "
+        f"log loss of {a.title} minus that of {b.title} {pair['difference']:+.4f}, "
         f"{100 * CONFIDENCE:g} % interval {_interval(pair['low'], pair['high'])}, over folds "
         f"{_interval(pair['folds']['low'], pair['folds']['high'])}, {n} votes"
     )
     return {
-        "better": f"{winner.checkpoint} is better than {loser.checkpoint}: its log loss is lower "
+        "better": f"{winner.title} is better than {loser.title}: its log loss is lower "
         f"by {size:.4f}, {100 * CONFIDENCE:g} % interval {over_votes}, over folds {over_folds}, on "
         f"{n} votes.",
-        "equivalent": f"{a.checkpoint} and {b.checkpoint} are equivalent: {signed}.",
-        "undecided": f"Whether {a.checkpoint} or {b.checkpoint} is better is undecided: {signed}.",
-        "invalid": f"{a.checkpoint} and {b.checkpoint} cannot be compared; for what it is worth, "
-        f"{signed}.",
+        "equivalent": f"{a.title} and {b.title} are equivalent: {signed}.",
+        "undecided": f"Whether {a.title} or {b.title} is better is undecided: {signed}.",
+        "invalid": f"{a.title} and {b.title} cannot be compared; for what it is worth, {signed}.",
     }[pair["verdict"]]
 
 
@@ -376,22 +376,28 @@ def _overall(entries: list[Entry], pairs: list[dict], reasons: list[str]) -> tup
     n = len(best.losses)
     if all(pair["verdict"] == "better" for pair in own):
         return "better", (
-            f"{best.checkpoint} is better than each of the {len(own)} others, at log loss "
+            f"{best.title} is better than each of the {len(own)} others, at log loss "
             f"{best.losses.mean():.4f} on {n} votes: " + " ".join(pair["sentence"] for pair in own)
         )
     if all(pair["verdict"] == "equivalent" for pair in pairs):
         return "equivalent", f"All {len(entries)} backbones are equivalent on {n} votes."
     return "undecided", (
         f"No backbone is better than each of the others on {n} votes; the lowest log loss, "
-        f"{best.losses.mean():.4f}, is {best.checkpoint}'s."
+        f"{best.losses.mean():.4f}, is {best.title}'s."
     )
 
 
-def _run(result: Result) -> dict:
-    names = ("log_loss", "prior_log_loss", "learned", "n_rows")
-    gain = ("gain_over_prior", "gain_over_prior_low", "gain_over_prior_high")
-    facts = {name: result.metrics[name] for name in (*names, *gain)}
-    return {"name": result.name, "checkpoint": result.checkpoint, **facts}
+def _run(result: Result, title: str) -> dict:
+    facts = {name: result.metrics[name] for name in ("log_loss", "learned", "n_rows")}
+    return {
+        "name": result.name,
+        "title": title,
+        "checkpoint": result.checkpoint,
+        **facts,
+        "reference": REFERENCES[result.reference],
+        "to_beat": result.to_beat,
+        **dict(zip(("gain", "gain_low", "gain_high"), result.gain, strict=True)),
+    }
 
 
 def _seeds(entry: Entry) -> dict:

@@ -175,18 +175,18 @@ def _references(
 
 
 def curves(
-    table: pd.DataFrame, names: list[str], priors: list[float], width: int
+    table: pd.DataFrame, names: list[str], to_beat: dict[str, float], width: int
 ) -> alt.TopLevelMixin:
     """Training and validation loss by epoch.
 
     Args:
         table: run, kind, x, y, as stages.report.tables.curves gives it.
         names: of the runs.
-        priors: log losses of the class prior, dashed lines; one where all runs have the same votes.
+        to_beat: log losses of the references by what is written at them: dashed lines.
     """
     # An `sft` run starts at a loss over the whole vocabulary: the first tenth may leave the chart.
     late = table[(table.kind == "validation") | (table.x > table.x.max() / 10)]
-    ends = [min(table.y.min(), *priors), max(late.y.max(), *priors)]
+    ends = [min(table.y.min(), *to_beat.values()), max(late.y.max(), *to_beat.values())]
     y = alt.Scale(domain=ends, zero=False, padding=8)
     lines = alt.Chart(_named(table, names)).encode(
         alt.X("x:Q", title="epoch", scale=alt.Scale(nice=False)),
@@ -195,14 +195,14 @@ def curves(
     )
     training = lines.transform_filter("datum.kind == 'training'")
     validation = lines.transform_filter("datum.kind == 'validation'")
-    told = pd.DataFrame({"y": priors, "text": [f"class prior {prior:.4f}" for prior in priors]})
-    prior = alt.Chart(told).encode(y="y:Q")
+    told = pd.DataFrame({"y": to_beat.values(), "text": to_beat.keys()})
+    reference = alt.Chart(told).encode(y="y:Q")
     layers = [
-        prior.mark_rule(color=INK, opacity=0.7, strokeDash=[4, 4]),
+        reference.mark_rule(color=INK, opacity=0.7, strokeDash=[4, 4]),
         training.mark_line(strokeWidth=1.2, opacity=0.65, clip=True),
         validation.mark_line(strokeWidth=3),
         validation.mark_point(filled=True, size=70, opacity=1),
-        prior.mark_text(align="right", x="width", dy=-8, color=INK, fontSize=SIZE).encode(
+        reference.mark_text(align="right", x="width", dy=-8, color=INK, fontSize=SIZE).encode(
             text="text:N"
         ),
     ]

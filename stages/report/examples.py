@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from stages.battles import TURNS
-from stages.report.tables import CLASSES, labels
-from stages.results import Result
+from stages.report.tables import CLASSES
+from stages.results import Result, titles
 
 EXCERPT, LINES = 400, 10  # characters and lines of a text that show at once
 WHOLE = 4000  # characters that show when it is opened
@@ -60,7 +60,7 @@ def _examples(
     results: list[Result], runs: list[int], texts: pd.DataFrame, ids: pd.Index
 ) -> list[dict]:
     """Battles with their texts and what some of the runs gave them."""
-    names, votes = labels(results), _votes(results[runs[0]], ids)
+    names, votes = titles(results), _votes(results[runs[0]], ids)
     probabilities = {run: _probabilities(results[run], ids) for run in runs}
     battles = texts.set_index("id").loc[ids, list(TURNS)]
     return [

@@ -4,17 +4,18 @@ from functools import partial
 
 import pandas as pd
 
+from stages.evaluate import REFERENCES
 from stages.report import charts, tables
 from stages.report.charts import Figure
-from stages.results import Result
+from stages.results import Result, titles
 
 GAIN = "gain in log loss (right is better)"
 
 
 def of_runs(results: list[Result]) -> dict[str, Figure | list[Figure]]:
     """Every figure that one run or several have."""
-    names = tables.labels(results)
-    priors = sorted({round(result.metrics["prior_log_loss"], 4) for result in results})
+    names = titles(results)
+    to_beat = {f"{REFERENCES[r.reference]} {r.to_beat:.4f}": r.to_beat for r in results}
     return {
         "ladder": _forest(
             "Log loss of baselines and backbones",
@@ -31,8 +32,8 @@ def of_runs(results: list[Result]) -> dict[str, Figure | list[Figure]]:
         ),
         "loss_curves": Figure(
             "Training and validation loss by epoch",
-            _curves_in_words(tables.curves(results), names, priors),
-            partial(charts.curves, tables.curves(results), names, priors),
+            _curves_in_words(tables.curves(results), names, to_beat),
+            partial(charts.curves, tables.curves(results), names, to_beat),
         ),
         "calibration": _reliability(results, names),
         "confusion": [
@@ -48,7 +49,9 @@ def of_run(result: Result) -> dict[str, Figure]:
     gains = [tables.gains([result], name).assign(label=told) for name, told in steps.items()]
     return {
         "slices": _forest(
-            "Gain over the class prior by slice", sliced(tables.slices(result)), GAIN
+            f"Gain over the {REFERENCES[result.reference]} by slice",
+            sliced(tables.slices(result)),
+            GAIN,
         ),
         "calibration_gains": _forest("Gain of calibration and rules", pd.concat(gains), GAIN),
     }
@@ -111,10 +114,10 @@ def _forest(title: str, table: pd.DataFrame, axis: str, **options) -> Figure:
     return Figure(title, "; ".join(told), partial(charts.forest, table, axis=axis, **options))
 
 
-def _curves_in_words(table: pd.DataFrame, names: list[str], priors: list[float]) -> str:
+def _curves_in_words(table: pd.DataFrame, names: list[str], to_beat: dict[str, float]) -> str:
     last = table.groupby(["run", "kind"], sort=False).last().y
     told = [f"{names[run]}: last {kind} loss {loss:.4f}" for (run, kind), loss in last.items()]
-    return "; ".join(told + [f"class prior {prior:.4f}" for prior in priors])
+    return "; ".join([*told, *to_beat])
 
 
 def _reliability(results: list[Result], names: list[str]) -> Figure:

@@ -6,9 +6,9 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from stages.evaluate import beyond, verdict
+from stages.evaluate import REFERENCES, beyond, verdict
 from stages.report import charts, examples, figures, tables
-from stages.results import Result
+from stages.results import Result, titles
 
 SHARED, OWN = 6, 4  # examples of disagreement, and of each run's surest predictions
 PICTURES = ("ladder", "beyond", "loss_curves")
@@ -57,7 +57,7 @@ def write_comparison(
         comparison: what stages.compare writes to metrics/comparison.json.
         texts: as write_run takes them.
     """
-    labels = dict(zip((r.name for r in results), tables.labels(results), strict=True))
+    labels = dict(zip((r.name for r in results), titles(results), strict=True))
     _write(
         path,
         title=" against ".join(labels.values()),
@@ -95,7 +95,7 @@ def _compared_examples(results: list[Result], texts: pd.DataFrame) -> dict[str, 
         f"The most confident errors of {label}": examples.most_confident(
             results, run, texts, OWN, right=False
         )
-        for run, label in enumerate(tables.labels(results))
+        for run, label in enumerate(titles(results))
     }
     return {"Where the backbones disagree most": apart, **errors}
 
@@ -114,7 +114,7 @@ def _runs(results: list[Result]) -> dict:
         "results": results,
         "confidence": f"{100 * results[0].params['evaluate']['confidence']:g} %",
         "sections": SECTIONS,
-        "labels": tables.labels(results),
+        "labels": titles(results),
         "calibration": _side_by_side([tables.calibration(result) for result in results]),
         "order": _side_by_side([tables.order(result) for result in results]),
         "gates": [tables.gates(result) for result in results],
@@ -142,6 +142,7 @@ def _write(path: Path, **content: object) -> None:
     )
     environment.filters |= {"sign": tables.sign, "minus": tables.minus}
     environment.globals |= {"colour": charts.colour, "WIDE": charts.WIDE, "NARROW": charts.NARROW}
+    environment.globals["references"] = REFERENCES
     page = environment.get_template("page.html").render(**content)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

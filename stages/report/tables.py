@@ -12,7 +12,7 @@ from stages import scores
 from stages.bootstrap import paired_cluster_bootstrap
 from stages.evaluate import BASELINES, mean_curve
 from stages.labels import LABELS
-from stages.results import Result
+from stages.results import Result, titles
 
 TITLES = {
     "prior": "class prior",
@@ -25,15 +25,6 @@ CLASSES = ("A", "B", "tie")
 SLICE_DRAWS = 2000  # of the bootstrap of each slice
 SLICE_ROWS = 20  # a slice of fewer rows says nothing
 RELIABILITY_BINS = 10
-
-
-def labels(results: list[Result]) -> list[str]:
-    """How each run is called: its checkpoint, and its name where that is not enough."""
-    checkpoints = [result.checkpoint for result in results]
-    return [
-        name if checkpoints.count(name) == 1 else f"{name} ({result.name})"
-        for name, result in zip(checkpoints, results, strict=True)
-    ]
 
 
 def minus(text: str) -> str:
@@ -62,7 +53,7 @@ def rungs(results: list[Result]) -> pd.DataFrame:
     that runs share is one rung.
     """
     rows = []
-    for place, (result, label) in enumerate(zip(results, labels(results), strict=True)):
+    for place, (result, label) in enumerate(zip(results, titles(results), strict=True)):
         baselines = [(TITLES[name], result.baselines[name], None) for name in BASELINES]
         learned = result.metrics["learned"]
         told = label if learned == "yes" else f"{label} (learned: {learned})"
@@ -91,7 +82,7 @@ def gains(results: list[Result], name: str) -> pd.DataFrame:
             "low": result.metrics[f"{name}_low"],
             "high": result.metrics[f"{name}_high"],
         }
-        for place, (result, label) in enumerate(zip(results, labels(results), strict=True))
+        for place, (result, label) in enumerate(zip(results, titles(results), strict=True))
     )
 
 
@@ -175,9 +166,12 @@ def order(result: Result) -> dict[str, str]:
 
 
 def slices(result: Result) -> pd.DataFrame:
-    """The gain over the class prior in each slice: slice, label, run, rows, value, low, high."""
+    """The gain over the reference in each slice: slice, label, run, rows, value, low, high."""
     labels, groups = (result.rows[name].to_numpy() for name in ("label", "group"))
-    losses = [scores.example_losses(labels, result.probabilities(p)) for p in ("prior", "backbone")]
+    losses = [
+        scores.example_losses(labels, result.probabilities(name))
+        for name in (result.reference, "backbone")
+    ]
     gain, settings = losses[0] - losses[1], result.params["evaluate"]
     table = []
     for name, values in _slice_columns(result.rows).items():

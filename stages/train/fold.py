@@ -93,6 +93,7 @@ def train_fold(
         **_facts(model, trainer, compute, examples, validation),
         **{name: name in (gate.name for gate in passed) for name in ("compiled", "recorded")},
         "memory": str(plan),
+        "offset": offset is not None,
         "first_loss": float(curves.training_loss.dropna().iloc[0]),
         "gates": [asdict(gate) for gate in passed],
     }

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from stages import backbones
 from stages.errors import UserError
+from stages.outs import OFFSET
 from stages.params import Params, load
 from stages.root import state
 from stages.train import processes
@@ -77,7 +78,9 @@ def _write(fold: int, trained: Trained, summary: dict) -> None:
     trained.model.save_pretrained(adapter)
     trained.tokenizer.save_pretrained(adapter)
     if trained.offset:
-        trained.offset.save(adapter)
+        trained.offset.save(adapter / OFFSET)
+    else:
+        (adapter / OFFSET).unlink(missing_ok=True)  # of a run that DVC did not start
     trained.predictions.to_parquet(predictions, index=False)
     trained.curves.to_csv(metrics.with_suffix(".csv"), index=False)
     metrics.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
