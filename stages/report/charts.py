@@ -87,7 +87,9 @@ def forest(
     longest = table.label.str.split("\n").explode().str.len().max()
     rows = _placed(table, form, above, lines)
     left = 12 if above else 36 + CHARACTER * min(longest, 40)  # short ones may be of wide letters
-    right = 12 if above else 16 + CHARACTER * rows.text.str.len().max()
+    number = 16 + CHARACTER * rows.text.str.len().max()
+    right = 12 if above else number
+    limit = 0.94 * (width - number) if above else left - 8  # a browser's font may be wider
     plot, height = width - left - right, rows.bottom.max()
     x = alt.Scale(domain=_domain(table, reference, band), nice=False, zero=False)
     y = alt.Scale(domain=[height, 0], nice=False)
@@ -100,7 +102,7 @@ def forest(
         *_references(rows.dropna(subset="value") if above else rows, reference, band, x, y),
         marks.mark_rule(strokeWidth=2.5, opacity=0.75).encode(alt.X("low:Q"), alt.X2("high:Q")),
         marks.mark_point(filled=True, size=75, opacity=1),
-        *_words(headings, values, left, plot, right, above, lines),
+        *_words(headings, values, left, plot, right, limit, lines),
     ]
     padding = {"left": left, "right": right, "top": 4, "bottom": 44}
     chart = alt.layer(*layers).properties(width=plot, height=height, padding=padding)
@@ -113,14 +115,19 @@ def _words(
     left: float,
     plot: float,
     right: float,
-    above: bool,
+    limit: float,
     lines: int,
 ) -> list[alt.Chart]:
-    """Labels from the left edge, headings in bold, and numbers at the right edge."""
+    """Labels from the left edge, headings in bold, and numbers at the right edge.
+
+    Args:
+        limit: how wide a label may be: more than `left` where labels stand above their marks.
+    """
+    above = limit > left
     style = {"color": INK, "fontSize": SIZE, "baseline": "middle", "lineHeight": LINE}
     rise = 19 + LINE * (lines - 1) if above else LINE / 2 * (lines - 1)
     label = {**style, "align": "left", "x": -left, "lineBreak": "\n", "dy": -rise}
-    label["limit"] = plot if above else left - 8
+    label["limit"] = limit
     number = {**style, "align": "right", "x": plot + right, "dy": -19 if above else 0}
     return [
         headings.mark_text(**label, fontWeight="bold").encode(text="label:N"),
