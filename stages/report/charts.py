@@ -203,13 +203,15 @@ def curves(
     training = lines.transform_filter("datum.kind == 'training'")
     validation = lines.transform_filter("datum.kind == 'validation'")
     told = pd.DataFrame({"y": to_beat.values(), "text": to_beat.keys()})
+    last = table[table.kind == "validation"].groupby("run").y.last()
+    away = 10 if last.min() > max(to_beat.values()) else -8  # from where the curves end
     reference = alt.Chart(told).encode(y="y:Q")
     layers = [
         reference.mark_rule(color=INK, opacity=0.7, strokeDash=[4, 4]),
         training.mark_line(strokeWidth=1.2, opacity=0.65, clip=True),
         validation.mark_line(strokeWidth=3),
         validation.mark_point(filled=True, size=70, opacity=1),
-        reference.mark_text(align="right", x="width", dy=-8, color=INK, fontSize=SIZE).encode(
+        reference.mark_text(align="right", x="width", dy=away, color=INK, fontSize=SIZE).encode(
             text="text:N"
         ),
     ]
