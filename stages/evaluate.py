@@ -17,7 +17,7 @@ from stages.errors import UserError, stage
 from stages.features import script
 from stages.labels import LABELS
 from stages.params import Evaluate, load
-from stages.regression import group_folds, out_of_fold
+from stages.regression import all_classes_seen, group_folds, out_of_fold
 
 PREDICTIONS = Path("data/predictions")
 SUMMARIES = Path("metrics/folds")
@@ -108,7 +108,7 @@ def read_summaries(folds: list[int], folder: Path = SUMMARIES) -> list[dict]:
         raise UserError(f"{', '.join(missing)} not found: run `dvc repro`, which trains the folds")
     summaries = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     trained = {
-        json.dumps([s["checkpoint"], s["objective"], s["offset"]], sort_keys=True)
+        json.dumps([s["checkpoint"], s["objective"], s.get("offset", False)], sort_keys=True)
         for s in summaries
     }
     if len(trained) > 1:
@@ -201,6 +201,8 @@ def pooled(
     has: a regression across folds finds it there, and gains 0.03 of log loss on shuffled votes
     where a hundred counts stand beside predictions made of them.
 
+    Rows of a fold with too few votes for that keep the first prediction.
+
     Args:
         predictions: (n, 3) probabilities each, out of fold.
         groups: (n,) prompt group of each row.
@@ -211,8 +213,26 @@ def pooled(
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
         both, inner = (ab[rows], ba[rows]), group_folds(groups[rows], POOLED_FOLDS)
-        probabilities[rows] = out_of_fold(lambda train, b=both: b, labels[rows], inner, C_ODDS)
+        probabilities[rows] = (
+            out_of_fold(lambda train, b=both: b, labels[rows], inner, C_ODDS)
+            if all_classes_seen(labels[rows], inner)
+            else predictions[0][rows]
+        )
     return probabilities
+
+
+def beyond_baseline(
+    baseline: np.ndarray, pooled_alone: np.ndarray, with_backbone: np.ndarray
+) -> np.ndarray:
+    """The gain that a backbone brings to a baseline, for each row: (n,).
+
+    Over the baseline as it is or pooled alone, whichever has the lower log loss: that pooling
+    calibrates it, or with few votes worsens it, is no knowledge of the backbone's.
+
+    Args:
+        baseline, pooled_alone, with_backbone: log losses of the rows.
+    """
+    return min(baseline, pooled_alone, key=np.mean) - with_backbone
 
 
 def _log_odds(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -288,7 +308,9 @@ def evaluate(
     gains = pd.DataFrame(
         {
             "gain_over_counts": losses["counts"] - losses["backbone"],
-            "gain_beyond_features": losses["features"] - losses["with_features"],
+            "gain_beyond_features": beyond_baseline(
+                losses["counts"], losses["features"], losses["with_features"]
+            ),
             "gain_of_calibration": losses["backbone"] - losses["calibrated"],
             "gain_of_rules": losses["calibrated"] - losses["by_rule"],
         }
@@ -469,7 +491,7 @@ def main() -> None:
 
     ab, ba = order_probabilities(predictions)
     probabilities, fitted = all_probabilities(rows, ab, ba, baselines, params.evaluate)
-    offset = summaries[0]["offset"]
+    offset = summaries[0].get("offset", False)
     metrics, ladder = evaluate(rows, probabilities, params.evaluate, params.seed, offset)
     metrics |= cost(summaries, predictions)
     for path in (METRICS, OUT_OF_FOLD):
@@ -479,7 +501,8 @@ def main() -> None:
     _write_json(PROVENANCE, summaries)
     out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
     labels, averaged = rows.label.to_numpy(), probabilities["backbone"]
-    # A zero head gives ln 3, as the gate first_loss has made sure; a language model, anything.
+    # A zero head gives ln 3, as the gate first_loss has made sure, or the offset; a language model,
+    # anything.
     start = metrics["baselines"]["counts"] if offset else math.log(len(LABELS))
     start = start if summaries[0]["objective"] == "classify" else math.nan
     to_beat = metrics["baselines"][metrics["reference"]]

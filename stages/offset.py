@@ -66,14 +66,7 @@ def fit(features: pd.DataFrame, labels: np.ndarray) -> Offset:
         features: stages.features.count_features of the battles to fit.
         labels: (n,) 0 = A, 1 = B, 2 = tie.
 
-    Raises:
-        UserError: one of the three is missing.
     """
-    if len(np.unique(labels)) < len(LABELS):
-        raise UserError(
-            "train.offset is fitted on votes for A, for B and ties, and one of these is missing "
-            f"among {len(labels)} training votes: set it to false, or take more rows"
-        )
     tables = contrasts(features), contrasts(exchanged(features))
     scaler = StandardScaler().fit(pd.concat(tables).to_numpy())
     ab, ba = (scaler.transform(table.to_numpy()) for table in tables)
@@ -89,8 +82,16 @@ def of_training(features: pd.DataFrame, labels: np.ndarray, groups: np.ndarray) 
     """Offsets (n, 3) of the battles that are trained on, each by a regression without its group.
 
     As the held-out ones are predicted; by a regression that saw their votes they would be surer.
+
+    Raises:
+        UserError: there are too few votes of a kind for that.
     """
     folds, inputs = regression.group_folds(groups, INNER_FOLDS), regression.count_inputs(features)
+    if not regression.all_classes_seen(labels, folds):
+        raise UserError(
+            "train.offset is fitted on votes for A, for B and ties in several prompt groups each, "
+            f"and {len(labels)} training votes have too few: set it to false, or take more rows"
+        )
     return offsets(regression.out_of_fold(inputs, labels, folds, regression.C_COUNTS))
 
 
@@ -104,6 +105,6 @@ def fold_offsets(
         held_out: the same without label and group.
     """
     features, labels = count_features(training), training.label.to_numpy()
-    fitted = fit(features, labels)
     own = of_training(features, labels, training.group.to_numpy())
+    fitted = fit(features, labels)
     return fitted, own, fitted.of(count_features(held_out))

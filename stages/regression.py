@@ -65,11 +65,16 @@ def group_folds(groups: np.ndarray, count: int) -> np.ndarray:
     Returns:
         (n,) fold of each row.
     """
-    folds = np.empty(len(groups), dtype=int)
-    parts = GroupKFold(min(count, len(np.unique(groups))))
-    for fold, (_, rows) in enumerate(parts.split(groups, groups=groups)):
-        folds[rows] = fold
+    folds, count = np.zeros(len(groups), dtype=int), min(count, len(np.unique(groups)))
+    if count > 1:
+        for fold, (_, rows) in enumerate(GroupKFold(count).split(groups, groups=groups)):
+            folds[rows] = fold
     return folds
+
+
+def all_classes_seen(labels: np.ndarray, folds: np.ndarray) -> bool:
+    """Whether outside of each fold there are votes for A, for B and ties."""
+    return all(len(np.unique(labels[train])) == len(LABELS) for train in training_masks(folds))
 
 
 def training_masks(folds: np.ndarray) -> Iterator[np.ndarray]:

@@ -109,6 +109,22 @@ def test_what_a_fold_is_scored_on_has_no_part_in_what_pools_its_predictions(case
     assert not changed[case.folds == 0].any() and changed[case.folds != 0].any()
 
 
+def test_what_pooling_does_to_the_counts_is_no_gain_of_the_backbone():
+    baseline, calibrated = np.array([1.0, 1.2]), np.array([0.9, 1.1])
+    assert evaluate.beyond_baseline(baseline, calibrated, calibrated).tolist() == [0, 0]
+    worsened, with_backbone = baseline + 0.2, baseline + 0.1
+    found = evaluate.beyond_baseline(baseline, worsened, with_backbone)
+    assert found == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("labels", [[2, 2, 2, 2], [0, 1, 2, 0]], ids=["ties only", "one prompt"])
+def test_too_few_votes_to_pool_keep_their_prediction(labels):
+    groups = np.zeros(4) if labels[0] == 0 else np.arange(4)
+    first, second = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 4))
+    found = evaluate.pooled([first, second], np.array(labels), np.zeros(4), groups)
+    assert (found == first).all()
+
+
 def test_a_backbone_that_knows_only_length_adds_nothing_to_length(case):
     ratio = np.log(case.features.words_a / case.features.words_b).to_numpy()
     metrics = case.evaluate(np.column_stack([0.4 * ratio, -0.4 * ratio, np.zeros(900)]))

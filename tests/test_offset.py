@@ -7,6 +7,7 @@ import torch
 from scipy.special import softmax
 
 from stages import offset, regression
+from stages.errors import UserError
 from stages.features import count_features
 from stages.labels import MIRRORED
 from stages.prompts import Template
@@ -63,6 +64,13 @@ def test_held_out_votes_have_no_part_in_it(halves):
     after = offset.fold_offsets(training, held_out.drop(columns=["label", "group"]))[1:]
     for old, new in zip(before, after, strict=True):
         assert (old == new).all()
+
+
+def test_too_few_votes_of_a_kind_are_told(halves):
+    training, held_out = halves
+    few = training.assign(label=np.where(training.group == "group 0", 2, training.label % 2))
+    with pytest.raises(UserError, match=r"201 training votes have too few: set it to false"):
+        offset.fold_offsets(few, held_out)
 
 
 def test_exchanged_answers_exchange_it_and_a_saved_one_is_the_same(halves, tmp_path):

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from bench.results.figures import gain, intervals, markdown, side_by_side
 from bench.results.restore import Combination, Votes, losses
 from stages import scores
-from stages.evaluate import BASELINES, pooled
+from stages.evaluate import BASELINES, beyond_baseline, pooled
 from stages.report.tables import TITLES, interval, sign
 from stages.results import Result
 
@@ -135,7 +135,8 @@ def _fitted(run: Result) -> dict[str, str]:
     labels, folds, groups = (run.rows[name].to_numpy() for name in ("label", "fold", "group"))
     words, backbone = run.probabilities("tfidf_counts"), run.probabilities("backbone")
     pool = partial(pooled, labels=labels, folds=folds, groups=groups)
-    beside_words = _losses(run, pool([words])) - _losses(run, pool([words, backbone]))
+    each = (words, pool([words]), pool([words, backbone]))
+    beside_words = beyond_baseline(*(_losses(run, probabilities) for probabilities in each))
 
     def gained(name: str, probabilities: np.ndarray) -> str:
         return intervals({name: losses([run], name)[0] - _losses(run, probabilities)}, run)[name]

@@ -223,7 +223,7 @@ def beyond(combinations: list[Combination]) -> str:
     fold, untuned = votes.fold.to_numpy(), _untuned(combinations[0].averaged)
     for c in combinations:
         each, together = (
-            (losses(runs, "features") - losses(runs, "with_features")).mean(axis=0)
+            np.mean([beyond_features(run) for run in runs], axis=0)
             for runs in (c.seeds, [c.averaged])
         )
         by_fold = ", ".join(tables.sign(each[fold == k].mean()) for k in np.unique(fold))
@@ -238,6 +238,12 @@ def beyond(combinations: list[Combination]) -> str:
     return markdown(header, rows)
 
 
+def beyond_features(run: Result) -> np.ndarray:
+    """Of each vote, what the backbone adds to length and format."""
+    names = ("counts", "features", "with_features")
+    return evaluate.beyond_baseline(*(losses([run], name)[0] for name in names))
+
+
 def _described(combinations: list[Combination]) -> pd.DataFrame:
     return differences.describe([combination.averaged.rows for combination in combinations])
 
@@ -249,8 +255,7 @@ def slices(combinations: list[Combination]) -> str:
 
 
 def _slices(run: Result, votes: pd.DataFrame) -> dict[str, str]:
-    without, both = (losses([run], name)[0] for name in ("features", "with_features"))
-    found = differences.bootstrap(without - both, votes, DRAWS, CONFIDENCE, SEED)
+    found = differences.bootstrap(beyond_features(run), votes, DRAWS, CONFIDENCE, SEED)
     parts = [{"slice": "vote", "value": value} | part for value, part in found["classes"].items()]
     parts += [part for part in found["slices"] if part["slice"] != "script"]  # nearly all are latin
     return {
