@@ -207,8 +207,9 @@ def pooled(
         predictions: (n, 3) probabilities each, out of fold.
         groups: (n,) prompt group of each row.
     """
-    odds = zip(*map(_log_odds, predictions), strict=True)
-    ab, ba = (np.column_stack(columns) for columns in odds)
+    odds = [log_odds(each) for each in predictions]
+    ab = np.column_stack([column for winner, tie in odds for column in (winner, tie)])
+    ba = np.column_stack([column for winner, tie in odds for column in (-winner, tie)])
     probabilities = np.empty_like(predictions[0])
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
@@ -235,11 +236,10 @@ def beyond_baseline(
     return min(baseline, pooled_alone, key=np.mean) - with_backbone
 
 
-def _log_odds(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of A against B, and of a tie against both, in nats, in both orders: (n, 2) each."""
+def log_odds(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of A against B, and of a tie against both, in nats: (n,) each."""
     a, b, tie = np.log(probabilities).T
-    odds, even = a - b, tie - (a + b) / 2
-    return np.column_stack([odds, even]), np.column_stack([-odds, even])
+    return a - b, tie - (a + b) / 2
 
 
 def all_probabilities(
@@ -501,11 +501,12 @@ def main() -> None:
     _write_json(PROVENANCE, summaries)
     out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
     labels, averaged = rows.label.to_numpy(), probabilities["backbone"]
+    to_beat = metrics["baselines"][metrics["reference"]]
     # A zero head gives ln 3, as the gate first_loss has made sure, or the offset; a language model,
     # anything.
-    start = metrics["baselines"]["counts"] if offset else math.log(len(LABELS))
-    start = start if summaries[0]["objective"] == "classify" else math.nan
-    to_beat = metrics["baselines"][metrics["reference"]]
+    start = to_beat if offset else math.log(len(LABELS))
+    if summaries[0]["objective"] != "classify":
+        start = math.nan
     write_plots(curves, labels, averaged, to_beat, start)
     name = summaries[0]["checkpoint"]["checkpoint"]
     print(report(metrics, ladder, name, params.evaluate.confidence))

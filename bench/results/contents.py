@@ -10,17 +10,11 @@ from scipy.stats import spearmanr
 from bench.results.figures import gain, intervals, markdown, side_by_side
 from bench.results.restore import Combination, Votes, losses
 from stages import scores
-from stages.evaluate import BASELINES, beyond_baseline, pooled
+from stages.evaluate import BASELINES, beyond_baseline, log_odds, pooled
 from stages.report.tables import TITLES, interval, sign
 from stages.results import Result
 
 TIE = 2  # the label
-
-
-def log_odds(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of A against B, and of a tie against both, in nats: (n,) each."""
-    a, b, tie = np.log(probabilities).T
-    return a - b, tie - (a + b) / 2
 
 
 # Ties, and the better answer
@@ -134,12 +128,13 @@ def second_stage(combinations: list[Combination]) -> str:
 def _fitted(run: Result) -> dict[str, str]:
     labels, folds, groups = (run.rows[name].to_numpy() for name in ("label", "fold", "group"))
     words, backbone = run.probabilities("tfidf_counts"), run.probabilities("backbone")
+    loss = partial(scores.example_losses, labels)
     pool = partial(pooled, labels=labels, folds=folds, groups=groups)
     each = (words, pool([words]), pool([words, backbone]))
-    beside_words = beyond_baseline(*(_losses(run, probabilities) for probabilities in each))
+    beside_words = beyond_baseline(*map(loss, each))
 
     def gained(name: str, probabilities: np.ndarray) -> str:
-        return intervals({name: losses([run], name)[0] - _losses(run, probabilities)}, run)[name]
+        return intervals({name: losses([run], name)[0] - loss(probabilities)}, run)[name]
 
     return {
         "log loss": f"{run.metrics['log_loss']:.4f}",
@@ -149,7 +144,3 @@ def _fitted(run: Result) -> dict[str, str]:
         "of rules for identical and empty answers": gain(run.metrics, "gain_of_rules"),
         "what it adds to TF-IDF, length and format": intervals({"": beside_words}, run)[""],
     }
-
-
-def _losses(run: Result, probabilities: np.ndarray) -> np.ndarray:
-    return scores.example_losses(run.rows.label.to_numpy(), probabilities)
