@@ -105,7 +105,7 @@ def test_a_backbone_that_has_learned_nothing_beyond_its_offset_is_named(run, goo
     [
         (lambda r: r.folds[0]["gates"][0].update(passed=False), "failed the gates first_loss"),
         (lambda r: r.params["train"].update(objective="sft"), "the objective differ"),
-        (lambda r: r.budget.update(epochs=9), "epochs of the budget differ: 1 in good, 9 in fair"),
+        (lambda r: r.budget.update(epochs=9), "epochs of the budget differ: 1 in good; 9 in fair"),
         (lambda r: r.budget.update(batch_size=9), "batch_size of the budget"),
         (lambda r: r.rows.update({"fold": (r.rows.fold + 1) % 5}), "the votes or their folds"),
     ],
@@ -121,7 +121,7 @@ def test_runs_that_were_not_made_alike_are_not_compared(tmp_path, good, change, 
 def test_runs_on_other_votes_are_not_compared(run, good):
     comparison = compare([good, run("less", rows=500, skill=1.0)])
     assert comparison["verdict"] == "invalid" and comparison["pairs"] == []
-    assert "rows differ: 600 in good, 500 in less" in comparison["reasons"]
+    assert "rows differ: 600 in good; 500 in less" in comparison["reasons"]
 
 
 def seeds(run, name: str, skill: float, first: int) -> list[results.Result]:
@@ -142,6 +142,12 @@ def test_runs_of_one_checkpoint_are_told_apart_in_the_table(run, good):
         f"{good.checkpoint} (again)",
         "tiny-other",
     ]
+
+
+def test_what_is_unlike_is_told_once_for_all_seeds(run, good):
+    others = seeds(run, "more", skill=0.8, first=10)
+    told = "rows differ: 600 in good; 6000 in more-10, more-11, more-12"
+    assert compare([good, *others])["reasons"] == [told]
 
 
 def test_a_small_difference_needs_three_seeds(run):

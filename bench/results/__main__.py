@@ -13,13 +13,13 @@ from pathlib import Path
 
 from bench.results import contents, document, figures
 from bench.results.learning_curve import learning_curve
-from bench.results.restore import Restored, read_votes, restore
+from bench.results.restore import Combination, Restored, read_votes, restore
 from stages.errors import UserError, stage
 from stages.report.figures import of_runs
+from stages.results import Result
 
 DOCUMENT = Path("docs/results.md")
 FOLDER = Path("docs/results")
-PICTURES = ("ladder", "loss_curves")
 
 
 @stage
@@ -46,14 +46,14 @@ def main() -> None:
 
 def blocks(restored: Restored) -> dict[str, str]:
     """The document's generated parts, by name; in wide ones, backbones given no counts."""
-    combinations = restored.combinations
-    plain = [c for c in combinations if not c.given]
+    combinations, plain = restored.combinations, restored.plain
     return {
         "trained": figures.trained(combinations),
         "ladder": figures.ladder(combinations),
         "by-fold": figures.by_fold(combinations),
         "verdict": figures.verdicts(combinations),
         "pairs": figures.pairs(combinations),
+        "against-counts": figures.against_counts(combinations),
         "beyond": figures.beyond(combinations),
         "parts-of-gain": contents.parts_of_gain(combinations),
         "reading": contents.reading(plain, restored.votes),
@@ -62,6 +62,7 @@ def blocks(restored: Restored) -> dict[str, str]:
         "learning-curve": learning_curve(restored),
         "cost": figures.cost(plain),
         "tuning": figures.probes(FOLDER / "tuning.csv"),
+        "tuning-offset": figures.probes(FOLDER / "tuning_offset.csv"),
         "changes": figures.probes(FOLDER / "changes.csv"),
         "probes": figures.probes(FOLDER / "probes.csv"),
     }
@@ -72,9 +73,16 @@ def _write_results(restored: Restored) -> None:
     for run in restored.runs:
         text = json.dumps(run.metrics, indent=2, allow_nan=False)
         (FOLDER / run.name / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    drawn = of_runs([replace(c.averaged, name=c.name) for c in restored.combinations])
-    for name in PICTURES:
-        drawn[name].write(FOLDER / f"{name}.svg")
+    for name, shown in {"ladder": restored.combinations, "loss_curves": restored.plain}.items():
+        of_runs([_by_folder(c) for c in shown])[name].write(FOLDER / f"{name}.svg")
+
+
+def _by_folder(combination: Combination) -> Result:
+    """Its mean, which pictures call as the tables do."""
+    run = combination.averaged
+    name = {"checkpoint": combination.name}
+    folds = [fold | {"checkpoint": fold["checkpoint"] | name} for fold in run.folds]
+    return replace(run, folds=folds)
 
 
 if __name__ == "__main__":

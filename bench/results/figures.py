@@ -50,8 +50,10 @@ def intervals(gains: dict[str, np.ndarray], run: Result) -> dict[str, str]:
 
 
 def trained(combinations: list[Combination]) -> str:
-    """How each combination was trained, by its name."""
-    return side_by_side({c.name: _settings(c) for c in combinations})
+    """How each combination was trained."""
+    rows = [_settings(c) for c in combinations]
+    named = zip(combinations, rows, strict=True)
+    return markdown(list(rows[0]), [(c.name, *row.values()) for c, row in named])
 
 
 def _settings(combination: Combination) -> dict[str, str]:
@@ -62,6 +64,7 @@ def _settings(combination: Combination) -> dict[str, str]:
         "checkpoint": run.checkpoint,
         "objective": combination.objective,
         "given length and format": ", ".join(combination.given) or "no",
+        "epochs": str(run.budget["epochs"]),
         "lr": f"{getattr(rates.lr, combination.objective):g}",
         "head_lr": f"{rates.head_lr:g}" if combination.objective == "classify" else "no head",
         "gradients clipped at": f"{train['optimizer']['max_grad_norm']:g}",
@@ -158,7 +161,7 @@ def verdicts(combinations: list[Combination]) -> str:
         alike = [c for c in combinations if c.way == way]
         if len(alike) > 1:
             found = compare([run for c in alike for run in c.seeds])
-            notes = "".join(f"\n  - {note}" for note in found["warnings"])
+            notes = "".join(f"\n  - {told}" for told in [*found["reasons"], *found["warnings"]])
             told.append(
                 f"- {way}: **{found['verdict']}**. {tables.minus(found['sentence'])}{notes}"
             )
@@ -166,13 +169,12 @@ def verdicts(combinations: list[Combination]) -> str:
 
 
 def pairs(combinations: list[Combination]) -> str:
-    """How far apart backbones and baselines are, by what a claim needs.
+    """How far apart backbones are, by what a claim needs.
 
     Of several seeds, by the mean of their losses, as stages.compare takes it. Shown are those that
-    differ in the checkpoint, the objective or what was given alone, backbones also by the seeds
-    that no setting was chosen with, and the best one, given length and format or not, beside these.
+    differ in the checkpoint or the objective alone, or in that one was given length and format;
+    checkpoints also by the seeds that no setting was chosen with.
     """
-    best, votes = combinations[-1], _described(combinations)
     compared = [(a, b) for a, b in pairs_of(combinations, 2) if _one_apart(a, b)]
     named = [(f"{a.name} − {b.name}", _apart(a.seeds, b.seeds)) for a, b in compared]
     for a, b in compared:
@@ -180,11 +182,20 @@ def pairs(combinations: list[Combination]) -> str:
         if a.way == b.way and all(others):
             seeds = " and ".join(map(str, _seeds(others[0])))
             named.append((f"{a.name} − {b.name}, seeds {seeds}", _apart(*others)))
-    for c in combinations:
-        if (c.averaged.checkpoint, c.objective) == (best.averaged.checkpoint, best.objective):
-            difference = losses(c.seeds, "counts")[0] - losses(c.seeds).mean(axis=0)
-            named.append((f"{tables.TITLES['counts']} − {c.name}", difference))
-    untuned = _untuned(best.averaged)
+    return _claims(named, combinations)
+
+
+def against_counts(combinations: list[Combination]) -> str:
+    """How far each backbone is from counting length and format, by what a claim needs."""
+    named = [
+        (c.name, losses(c.seeds, "counts")[0] - losses(c.seeds).mean(axis=0)) for c in combinations
+    ]
+    return _claims(named, combinations)
+
+
+def _claims(named: list[tuple[str, np.ndarray]], combinations: list[Combination]) -> str:
+    """Both intervals and p of each row's differences (n,), with and without the tuned fold."""
+    votes, untuned = _described(combinations), _untuned(combinations[-1].averaged)
     rows = [
         (title, *_claim(values, votes), *_claim(values[untuned], votes[untuned]))
         for title, values in named
@@ -194,6 +205,8 @@ def pairs(combinations: list[Combination]) -> str:
 
 
 def _one_apart(a: Combination, b: Combination) -> bool:
+    if a.given and b.given and a.given != b.given:
+        return False
     checkpoint = a.averaged.checkpoint != b.averaged.checkpoint
     return checkpoint + (a.objective != b.objective) + (a.given != b.given) == 1
 

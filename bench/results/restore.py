@@ -97,6 +97,11 @@ class Restored:
     combinations: list[Combination]
     votes: Votes
 
+    @property
+    def plain(self) -> list[Combination]:
+        """Those that were not given length and format."""
+        return [c for c in self.combinations if not c.given]
+
 
 def read_votes(folder: Path, raw: Path) -> Votes:
     """All votes that any of the shipped runs predicted, in the runs' folds.

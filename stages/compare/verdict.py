@@ -56,7 +56,7 @@ class Entry:
 
 def compare(results: Sequence[Result], delta: float = DELTA) -> dict:
     """The verdict on two or more runs, as metrics/comparison.json holds it."""
-    reasons = [reason for result in results[1:] for reason in unlike(results[0], result)]
+    reasons = unlike(results)
     reasons += [reason for result in results for reason in broken(result)]
     reasons += repeated(results)
     same_rows = all(_same_rows(results[0], result) for result in results[1:])
@@ -81,8 +81,8 @@ def compare(results: Sequence[Result], delta: float = DELTA) -> dict:
 # What makes a comparison invalid
 
 
-def unlike(first: Result, other: Result) -> list[str]:
-    """Why two runs cannot be compared at all."""
+def unlike(results: Sequence[Result]) -> list[str]:
+    """Why runs cannot be compared at all."""
     facts: dict[str, Callable[[Result], object]] = {
         "the raw votes (MD5)": lambda r: r.votes,
         "rows": lambda r: len(r.rows),
@@ -92,14 +92,19 @@ def unlike(first: Result, other: Result) -> list[str]:
             for name in ("max_tokens", "epochs", "batch_size")
         },
     }
-    told = [
-        f"{what} differ: {fact(first)} in {first.name}, {fact(other)} in {other.name}"
-        for what, fact in facts.items()
-        if fact(first) != fact(other)
-    ]
-    if not told and not _same_rows(first, other):
-        told = [f"the votes or their folds differ between {first.name} and {other.name}"]
-    return told
+    told = []
+    for what, fact in facts.items():
+        names: dict[object, list[str]] = {}
+        for result in results:
+            names.setdefault(fact(result), []).append(result.name)
+        if len(names) > 1:
+            found = "; ".join(f"{value} in {', '.join(those)}" for value, those in names.items())
+            told.append(f"{what} differ: {found}")
+    if told:
+        return told
+    first = results[0]
+    others = [other.name for other in results[1:] if not _same_rows(first, other)]
+    return [f"the votes or their folds differ between {first.name} and {name}" for name in others]
 
 
 def _same_rows(first: Result, other: Result) -> bool:
