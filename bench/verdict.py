@@ -6,6 +6,7 @@ Prints the tables of docs/verdict.md, which says what they mean; five minutes on
 simulation has 1,000 bootstrap draws where compare has 10,000.
 """
 
+import argparse
 import os
 import sys
 import time
@@ -192,6 +193,9 @@ def any_better(pairs: list[dict]) -> bool:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     start = time.monotonic()
     titles = ("better", "bootstrap alone", "equivalent", "trained", "bootstrap", "folds")
     print("| rows | difference | fold effect | shared |", " | ".join(titles), "|")

@@ -28,7 +28,13 @@ PLOTS = Path("metrics/plots")
 PROVENANCE = Path("metrics/provenance.json")
 
 ENDS = ("", "_low", "_high")
-BASELINES = ("prior", "length", "counts", "tfidf", "tfidf_counts")
+BASELINES = {  # and their titles
+    "prior": "class prior",
+    "length": "length",
+    "counts": "length and format",
+    "tfidf": "TF-IDF",
+    "tfidf_counts": "TF-IDF, length, format",
+}
 # The baseline that a backbone has to beat to have learned, as sentences call it.
 REFERENCES = {"prior": "class prior", "counts": "offset alone (length and format)"}
 C_ODDS = 1.0  # the prior on the weight of a log odds has a standard deviation of 1
@@ -428,14 +434,7 @@ def report(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
         name: of the checkpoint.
         confidence: of the intervals.
     """
-    titles = {
-        "prior": "class prior",
-        "length": "length",
-        "counts": "length and format",
-        "tfidf": "TF-IDF",
-        "tfidf_counts": "TF-IDF, length, format",
-        "backbone": name,
-    }
+    titles = BASELINES | {"backbone": name}
     width = max(map(len, titles.values())) + 2
     lines = [f"{'':{width}}log loss  accuracy  gain over prior, {100 * confidence:g} % interval"]
     for key, title in titles.items():

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import results
+from stages import evaluate, results
 from stages.battles import TURNS
 from stages.labels import LABELS
 from stages.report import charts, examples, figures, page, tables
@@ -191,8 +191,8 @@ def test_the_ladder_places_every_rung_at_its_log_loss(runs):
     for width in (charts.WIDE, charts.NARROW):
         drawn = ElementTree.fromstring(figure.svg(width))
         words = [text.text for text in drawn.iter(f"{SVG}text")]
-        losses = [runs[0].metrics["baselines"][name] for name in tables.TITLES]
-        for name, loss in zip(tables.TITLES.values(), losses, strict=True):
+        losses = [runs[0].metrics["baselines"][name] for name in evaluate.BASELINES]
+        for name, loss in zip(evaluate.BASELINES.values(), losses, strict=True):
             assert name in words
             assert any(word.startswith(f"{loss:.4f}") for word in words)
         assert {"tiny-llama", "tiny-gemma (learned: no)"} <= set(words)

@@ -11,7 +11,7 @@ from bench.results.figures import gain, intervals, markdown, side_by_side
 from bench.results.restore import Combination, Votes, losses
 from stages import scores
 from stages.evaluate import BASELINES, beyond_baseline, log_odds, pooled
-from stages.report.tables import TITLES, interval, sign
+from stages.report.tables import interval, sign
 from stages.results import Result
 
 TIE = 2  # the label
@@ -26,7 +26,7 @@ def parts_of_gain(combinations: list[Combination]) -> str:
     The second is 0 for a tie, so that both are means over all votes.
     """
     first = combinations[0].averaged
-    named = {TITLES[name]: (first, name) for name in BASELINES[1:]}
+    named = {title: (first, name) for name, title in BASELINES.items() if name != "prior"}
     named |= {c.title: (c.averaged, "backbone") for c in combinations}
     rows = [(title, *_parts(run, name)) for title, (run, name) in named.items()]
     return markdown(("gain over the class prior", "tie or not", "A or B"), rows)

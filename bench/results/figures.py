@@ -96,7 +96,7 @@ def ladder(combinations: list[Combination]) -> str:
 def by_fold(combinations: list[Combination]) -> str:
     """Log loss in each fold of the baselines, and of backbones as the mean of single trainings."""
     run = combinations[0].averaged
-    named = {tables.TITLES[name]: losses([run], name) for name in evaluate.BASELINES}
+    named = {title: losses([run], name) for name, title in evaluate.BASELINES.items()}
     named |= {c.name: losses(c.seeds) for c in combinations}
     folds = run.rows.fold.to_numpy()
     rows = [
@@ -114,7 +114,7 @@ def _baseline(run: Result, name: str) -> tuple[float, Sequence[str]]:
     over_folds = _over_folds(losses([run], "prior")[0] - losses([run], name)[0], run)
     over_folds = over_folds if gained else ""
     facts = (gained, over_folds, f"{metrics['accuracy']:.3f}", f"{elsewhere:.4f}", "")
-    return loss, (tables.TITLES[name], f"{loss:.4f}", "", *facts)
+    return loss, (evaluate.BASELINES[name], f"{loss:.4f}", "", *facts)
 
 
 def _backbone(combination: Combination) -> tuple[float, Sequence[str]]:

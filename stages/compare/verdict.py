@@ -14,7 +14,7 @@ import pandas as pd
 
 from stages import scores
 from stages.compare import differences
-from stages.evaluate import REFERENCES
+from stages.evaluate import BASELINES, REFERENCES
 from stages.labels import LABELS
 from stages.results import Result, titles
 
@@ -154,8 +154,8 @@ def _warnings(results: Sequence[Result]) -> list[str]:
     name, loss = min(best.metrics["baselines"].items(), key=lambda item: item[1])
     if loss <= best.metrics["log_loss"]:
         told.append(
-            f"no run beats the baseline {name} ({loss:.4f}), which has no language model: the best "
-            f"is {best.name} with {best.metrics['log_loss']:.4f}"
+            f"no run beats a baseline that has no language model: {BASELINES[name]} has "
+            f"{loss:.4f}, the best run, {best.name}, {best.metrics['log_loss']:.4f}"
         )
     for first, other in combinations(seeds_together(results), 2):
         told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])

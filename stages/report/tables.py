@@ -14,13 +14,6 @@ from stages.evaluate import BASELINES, mean_curve
 from stages.labels import LABELS
 from stages.results import Result, titles
 
-TITLES = {
-    "prior": "class prior",
-    "length": "length",
-    "counts": "length and format",
-    "tfidf": "TF-IDF",
-    "tfidf_counts": "TF-IDF, length, format",
-}
 CLASSES = ("A", "B", "tie")
 SLICE_DRAWS = 2000  # of the bootstrap of each slice
 SLICE_ROWS = 20  # a slice of fewer rows says nothing
@@ -54,7 +47,7 @@ def rungs(results: list[Result]) -> pd.DataFrame:
     """
     rows = []
     for place, (result, label) in enumerate(zip(results, titles(results), strict=True)):
-        baselines = [(TITLES[name], result.baselines[name], None) for name in BASELINES]
+        baselines = [(title, result.baselines[name], None) for name, title in BASELINES.items()]
         learned = result.metrics["learned"]
         told = label if learned == "yes" else f"{label} (learned: {learned})"
         for title, metrics, run in [*baselines, (told, result.metrics, place)]:

@@ -61,11 +61,7 @@ def train_fold(
     transformers.set_seed(params.train.seed)
     tokenizer = AutoTokenizer.from_pretrained(weights)
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
-    offset = own = unseen = None
-    if params.train.offset:
-        offset, own, unseen = fold_offsets(training, held_out)
-    examples = tokenize(training, template, own)
-    validation = tokenize(held_out, template, unseen)
+    examples, validation, offset = _read(training, held_out, template, params.train.offset)
     truth = dict(zip(training.id, training.label, strict=True))
     passed = gates.check_votes(examples, validation, truth)
     compute = compute_for(params, tokenizer)
@@ -79,11 +75,7 @@ def train_fold(
     print(f"memory: {plan}")
 
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
-    checkpoint = last_checkpoint(folder)
-    processes.agree(checkpoint and checkpoint.name, "checkpoint")
-    if checkpoint:
-        print(f"going on from step {checkpoint.name.removeprefix('checkpoint-')}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    _train(trainer, folder)
     passed += gates.require([gates.adapter_moved(model)])
     orders = {"ab": False, "ba": True}
     logits = {o: predict_together(model, validation, compute, orders[o]) for o in orders}
@@ -98,6 +90,25 @@ def train_fold(
         "gates": [asdict(gate) for gate in passed],
     }
     return Trained(model, tokenizer, _predictions(validation, logits), curves, summary, offset)
+
+
+def _read(
+    training: pd.DataFrame, held_out: pd.DataFrame, template: Template, with_offset: bool
+) -> tuple[Examples, Examples, Offset | None]:
+    """Both frames as the model sees them, and the offset that is added to their logits."""
+    offset = own = unseen = None
+    if with_offset:
+        offset, own, unseen = fold_offsets(training, held_out)
+    return tokenize(training, template, own), tokenize(held_out, template, unseen), offset
+
+
+def _train(trainer: PackedTrainer, folder: Path) -> None:
+    """From the newest whole checkpoint, if there is one."""
+    checkpoint = last_checkpoint(folder)
+    processes.agree(checkpoint and checkpoint.name, "checkpoint")
+    if checkpoint:
+        print(f"going on from step {checkpoint.name.removeprefix('checkpoint-')}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def a_few(examples: Examples) -> Examples:
