@@ -16,6 +16,7 @@ from stages.report import tables
 from stages.results import Result
 
 TUNED_FOLD, TUNED_SEED = 0, 20240508  # by which settings were chosen
+CLAIMS = ("over votes", "over folds", "p", "without fold 0: over votes", "over folds", "p")
 
 # Tables
 
@@ -182,26 +183,24 @@ def pairs(combinations: list[Combination]) -> str:
         if a.way == b.way and all(others):
             seeds = " and ".join(map(str, _seeds(others[0])))
             named.append((f"{a.name} − {b.name}, seeds {seeds}", _apart(*others)))
-    return _claims(named, combinations)
+    votes, untuned = _described(combinations), _untuned(combinations[-1].averaged)
+    return markdown(CLAIMS, [(title, *_claims(x, votes, untuned)) for title, x in named])
 
 
 def against_counts(combinations: list[Combination]) -> str:
-    """How far each backbone is from counting length and format, by what a claim needs."""
-    named = [
-        (c.name, losses(c.seeds, "counts")[0] - losses(c.seeds).mean(axis=0)) for c in combinations
-    ]
-    return _claims(named, combinations)
-
-
-def _claims(named: list[tuple[str, np.ndarray]], combinations: list[Combination]) -> str:
-    """Both intervals and p of each row's differences (n,), with and without the tuned fold."""
+    """How far each backbone is ahead of counting length and format, by what a claim needs."""
     votes, untuned = _described(combinations), _untuned(combinations[-1].averaged)
-    rows = [
-        (title, *_claim(values, votes), *_claim(values[untuned], votes[untuned]))
-        for title, values in named
-    ]
-    header = ("over votes", "over folds", "p", "without fold 0: over votes", "over folds", "p")
-    return markdown(header, rows)
+    counts, rows = losses(combinations[0].seeds, "counts")[0], []
+    for c in combinations:
+        each, together = (counts - losses(runs).mean(axis=0) for runs in (c.seeds, [c.averaged]))
+        claims = _claims(each, votes, untuned), _claim(together, votes)[:2]
+        rows.append((c.name, *claims[0], *claims[1]))
+    return markdown((*CLAIMS, "mean prediction: over votes", "over folds"), rows)
+
+
+def _claims(values: np.ndarray, votes: pd.DataFrame, untuned: np.ndarray) -> Sequence[str]:
+    """The cells under CLAIMS of differences (n,)."""
+    return *_claim(values, votes), *_claim(values[untuned], votes[untuned])
 
 
 def _one_apart(a: Combination, b: Combination) -> bool:
