@@ -23,8 +23,9 @@ from stages.battles import TURNS
 from stages.errors import UserError
 from stages.features import count_features
 from stages.labels import LABELS, MIRRORED
+from stages.lock import LOCK, check_params
 from stages.outs import CALIBRATION, OFFSET, SPLIT, WEIGHTS, adapter, predicting
-from stages.params import PARAMS, Params, load
+from stages.params import PARAMS, load
 from stages.prompts import Template
 from stages.root import state
 from stages.train.compute import class_logits, compute_for
@@ -66,10 +67,10 @@ class Ensemble:
     def __init__(self, folder: Path) -> None:
         params = load(folder / PARAMS)
         folds = params.split.folds
-        _check_offset(folder, params)
+        if (folder / LOCK).exists():  # a model in MLflow has none: it was looked at when recorded
+            check_params(folder)
         _require(folder, predicting(params))
         record = _read_json(folder / WEIGHTS)
-        _check_backbone(record, params)
         self.checkpoint = record["checkpoint"]
         self.prior = np.array([_read_json(folder / SPLIT)["share"][label] for label in LABELS])
         self.calibration = _read_json(folder / CALIBRATION)
@@ -119,14 +120,7 @@ class Ensemble:
 
     def _wear(self, adapter: dict[str, torch.Tensor]) -> None:
         """Put one fold's adapter and head on the base, in the float32 in which they were saved."""
-        try:
-            set_peft_model_state_dict(self._model, adapter)
-        except RuntimeError as error:
-            raise UserError(
-                f"{PARAMS}: train.lora or train.objective is not what the adapters were trained "
-                f"with ({str(error).splitlines()[-1].strip()}). Run `dvc repro`, or bring back the "
-                "params of these adapters"
-            ) from None
+        set_peft_model_state_dict(self._model, adapter)
 
     def predict(self, battles: pd.DataFrame) -> Prediction:
         """Predict battles; see `logits` for their columns."""
@@ -156,23 +150,3 @@ def _quiet_libraries() -> None:
 
 def _read_json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _check_offset(folder: Path, params: Params) -> None:
-    trained = (folder / adapter(0) / OFFSET).exists()
-    if (folder / adapter(0)).exists() and trained != params.train.offset:
-        raise UserError(
-            f"{PARAMS}: train.offset is {str(params.train.offset).lower()}, but the adapters were "
-            f"trained {'with' if trained else 'without'} one. Run `dvc repro`, or bring back the "
-            "params of these adapters"
-        )
-
-
-def _check_backbone(record: dict, params: Params) -> None:
-    trained, asked = (record["family"], record["size"]), (params.model, params.budget.size)
-    if trained != asked:
-        raise UserError(
-            f"{PARAMS}: expected the backbone of the trained adapters, {' '.join(trained)}, found "
-            f"{' '.join(asked)}. Run `dvc repro` to train that one, or bring back the params of "
-            "these adapters"
-        )

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 from stages.errors import UserError
 
@@ -53,7 +53,7 @@ class Prompt(Section):
     prompt: Annotated[Share, Field(gt=0)]
     response_a: Annotated[Share, Field(gt=0)]
     response_b: Annotated[Share, Field(gt=0)]
-    counts: bool = False  # write the words, lines and marks of each answer before it
+    counts: StrictBool = False  # write the words, lines and marks of each answer before it
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "Prompt":
@@ -85,7 +85,7 @@ class Quantization(Section):
     """The frozen base (Dettmers et al. 2023)."""
 
     type: Literal["nf4", "fp4", "none"]
-    double: bool  # quantise the quantisation constants too
+    double: StrictBool  # quantise the quantisation constants too
 
 
 class Train(Section):
@@ -93,8 +93,8 @@ class Train(Section):
 
     seed: Annotated[int, Field(ge=0)]
     objective: Literal["classify", "sft"]
-    swap: bool
-    offset: bool = False  # add to the logits what length and format say
+    swap: StrictBool
+    offset: StrictBool = False  # add to the logits what length and format say
     optimizer: Optimizer
     lora: Lora
     quantization: Quantization
@@ -114,7 +114,7 @@ class Evaluate(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
     equivalence: Annotated[float, Field(gt=0)]  # log loss
     calibration: Literal["none", "temperature", "bias"]
-    rules: bool  # for identical and empty answers
+    rules: StrictBool  # for identical and empty answers
 
 
 class Scale(Section):

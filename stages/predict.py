@@ -27,6 +27,7 @@ from stages.battles import TURNS, WINNERS, BadRow, parse_id, parse_rounds
 from stages.ensemble import Ensemble
 from stages.errors import UserError, stage
 from stages.inputs import SURPLUS, read_rows
+from stages.lock import LOCK
 from stages.outs import predicting
 from stages.params import PARAMS, load
 from stages.root import state
@@ -72,7 +73,7 @@ def model_folder(options: argparse.Namespace) -> Iterator[Path]:
 
 def _get_experiment(name: str, folder: Path) -> Path:
     commit = revisions.resolve(name)
-    revisions.get(commit, [PARAMS], folder)
+    revisions.get(commit, [PARAMS, LOCK], folder)
     revisions.get(commit, predicting(load(folder / PARAMS)), folder)
     return folder
 

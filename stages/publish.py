@@ -14,15 +14,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from stages import tracking
 from stages.errors import UserError, stage
+from stages.lock import LOCK, check_params, hashes, read_lock
 from stages.outs import predicting
 from stages.params import PARAMS, Params, load
 from stages.train.fingerprint import resolved
@@ -30,7 +29,6 @@ from stages.train.fingerprint import resolved
 METRICS = Path("metrics/metrics.json")
 PLOTS = Path("metrics/plots")
 OUT_OF_FOLD = Path("data/evaluated/out_of_fold.parquet")
-LOCK = Path("dvc.lock")
 # What a repetition of the same run measures anew.
 COSTS = {"train_seconds", "tokens_per_second", "peak_memory_gib"}
 # Written by DVC, or recorded in full: a change in them is no change of code.
@@ -69,11 +67,10 @@ def collect(params: Params) -> tracking.Run:
     folds = params.split.folds
     _require([*(path for fold in folds for path in outs(fold)), METRICS, PLOTS, OUT_OF_FOLD, LOCK])
     _require(predicting(params))
-    stages = _read_yaml(LOCK)["stages"]
-    _check_params(params, stages)
+    check_params(Path())
     metrics = _read_json(METRICS)
     summaries = {fold: _read_json(outs(fold).summary) for fold in folds}
-    votes = (params.data.raw, _md5_of_votes(params, stages))
+    votes = (params.data.raw, _md5_of_votes(params))
     tags = _tags(summaries[folds[0]])
     children = [_child(fold, summaries[fold], metrics, params, votes, tags) for fold in folds]
     return tracking.Run(
@@ -136,35 +133,9 @@ def _require(paths: list[Path]) -> None:
         )
 
 
-def _check_params(params: Params, stages: dict) -> None:
-    """Whether the outs were made with these params: a hand may have edited them since."""
-    current = _read_yaml(PARAMS)  # as written: a rate may be one number, or one an objective
-    chosen = {f"scales.{params.scale}", f"backbones.{params.model}"}
-    needed = {"prepare": {"data"}} | {f"train@{fold}": chosen for fold in params.split.folds}
-    for name, keys in needed.items():
-        used = stages.get(name, {}).get("params", {}).get(str(PARAMS), {})
-        changed = [key for key, value in used.items() if _lookup(current, key) != value]
-        changed += keys - used.keys()
-        if changed:
-            raise UserError(
-                f"{PARAMS}: expected what stage {name} ran with, found "
-                f"{', '.join(sorted(changed))} not as in {LOCK}. Run `dvc repro`, or bring back "
-                "the params of these results"
-            )
-
-
-def _lookup(tree: dict, key: str) -> object:
-    return reduce(lambda section, name: section.get(name, {}), key.split("."), tree)
-
-
-def _md5_of_votes(params: Params, stages: dict) -> str:
+def _md5_of_votes(params: Params) -> str:
     """As DVC found it when the votes were prepared."""
-    deps = {dep["path"]: dep["md5"] for dep in stages["prepare"]["deps"]}
-    return deps[params.data.raw]
-
-
-def _read_yaml(path: Path) -> dict:
-    return YAML(typ="safe", pure=True).load(path)  # 1.2, as DVC writes it: 2e-05 is a number
+    return hashes(read_lock(Path())["prepare"], "deps")[params.data.raw]
 
 
 def _read_json(path: Path) -> dict:

@@ -11,16 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from ruamel.yaml import YAML
 
 from stages import revisions
 from stages.battles import BATTLES
 from stages.errors import UserError
-from stages.evaluate import ENDS, METRICS, OUT_OF_FOLD, SUMMARIES
+from stages.evaluate import ENDS, METRICS, OUT_OF_FOLD, PROVENANCE, SUMMARIES
 from stages.labels import LABELS
+from stages.lock import LOCK, check_params, hashes, read_lock
 
 BASELINES_METRICS = Path("metrics/baselines.json")
-LOCK = Path("dvc.lock")
 PARAMS = Path("params.yaml")
 WORKSPACE = "workspace"
 MLFLOW_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
@@ -76,6 +75,15 @@ class Result:
         """The chosen scale's section of the params."""
         return self.params["scales"][self.params["scale"]]
 
+    @property
+    def given(self) -> list[str]:
+        """How length and format were given to the backbone, if they were."""
+        ways = {
+            "counts in the prompt": self.params["prompt"].get("counts", False),
+            "offset": self.params["train"].get("offset", False),
+        }
+        return [way for way, taken in ways.items() if taken]
+
     def probabilities(self, name: str) -> np.ndarray:
         """Out-of-fold probabilities (n, 3), by the names of stages.evaluate.all_probabilities."""
         return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
@@ -115,7 +123,7 @@ def fetch(name: str) -> tuple[Result, pd.DataFrame | None]:
             tracking.download(run[1], folder)
             return read(folder, name), None
         commit = revisions.resolve(name)
-        kept = [PARAMS, LOCK, METRICS, BASELINES_METRICS, SUMMARIES, OUT_OF_FOLD]
+        kept = [PARAMS, LOCK, METRICS, PROVENANCE, BASELINES_METRICS, SUMMARIES, OUT_OF_FOLD]
         revisions.get(commit, kept, folder)
         return read(folder, name), _texts(commit, folder)
 
@@ -132,26 +140,40 @@ def read(folder: Path, name: str) -> Result:
     """Read a run's files below a folder laid out as the repository.
 
     Raises:
-        UserError: a file is missing.
+        UserError: a file is missing, or they are not all of one run.
     """
-    fixed = (PARAMS, LOCK, METRICS, BASELINES_METRICS, OUT_OF_FOLD)
+    fixed = (PARAMS, LOCK, METRICS, PROVENANCE, BASELINES_METRICS, OUT_OF_FOLD)
     _require(folder, fixed, name)
     params = yaml.safe_load((folder / PARAMS).read_text(encoding="utf-8"))
     summaries = [SUMMARIES / f"fold-{fold}.json" for fold in params["split"]["folds"]]
     curves = [path.with_suffix(".csv") for path in summaries]
     _require(folder, summaries + curves, name)
-    lock = YAML(typ="safe", pure=True).load(folder / LOCK)
-    deps = {dep["path"]: dep["md5"] for dep in lock["stages"]["prepare"]["deps"]}
+    folds = [_json(folder / path) for path in summaries]
+    _check_whole(folder, folds, name)
     return Result(
         name=name,
         params=params,
         metrics=_json(folder / METRICS),
         baselines=_json(folder / BASELINES_METRICS),
-        folds=[_json(folder / path) for path in summaries],
+        folds=folds,
         curves=[pd.read_csv(folder / path) for path in curves],
         rows=pd.read_parquet(folder / OUT_OF_FOLD),
-        votes=deps[params["data"]["raw"]],
+        votes=hashes(read_lock(folder)["prepare"], "deps")[params["data"]["raw"]],
     )
+
+
+def _check_whole(folder: Path, folds: list[dict], name: str) -> None:
+    """Whether the metrics are of these trainings, and these of the params beside them."""
+    try:
+        check_params(folder)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    anew = [fold["fold"] for fold in folds if fold not in _json(folder / PROVENANCE)]
+    if anew:
+        raise UserError(
+            f"{name}: expected the metrics of its trainings, found fold "
+            f"{', '.join(map(str, anew))} trained anew since `evaluate` ran: run `dvc repro`"
+        )
 
 
 def _require(folder: Path, paths: Iterable[Path], name: str) -> None:

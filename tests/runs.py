@@ -145,7 +145,7 @@ def _curve(seed: int, skill: float) -> pd.DataFrame:
 
 
 def _write(folder: Path, raw: dict, metrics: dict, ladder: dict, summaries: list[dict]) -> None:
-    lock = {"stages": {"prepare": {"deps": [{"path": raw["data"]["raw"], "md5": MD5}]}}}
+    lock = {"stages": _locked(raw, len(summaries))}
     baselines = {name: ladder[name] for name in evaluate.BASELINES}
     for path, content in (
         ("params.yaml", yaml.safe_dump(raw)),
@@ -157,6 +157,18 @@ def _write(folder: Path, raw: dict, metrics: dict, ladder: dict, summaries: list
     ):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(content, encoding="utf-8")
+
+
+def _locked(raw: dict, folds: int) -> dict:
+    """The stages of a dvc.lock."""
+    size = {f"scales.{raw['scale']}": raw["scales"][raw["scale"]]}
+    backbone = {f"backbones.{raw['model']}": raw["backbones"][raw["model"]]}
+    used = {"prompt": raw["prompt"], "train": raw["train"], **size, **backbone}
+    votes = [{"path": raw["data"]["raw"], "md5": MD5}]
+    return {
+        "prepare": {"deps": votes, "params": {"params.yaml": {"data": raw["data"]}}},
+        **{f"train@{fold}": {"params": {"params.yaml": used}} for fold in range(folds)},
+    }
 
 
 def _write_tables(

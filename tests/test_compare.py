@@ -188,7 +188,7 @@ def test_other_settings_and_strong_baselines_are_told(run, good):
     other.metrics["tokens_seen"] *= 2
     other.metrics["baselines"]["counts"] = good.metrics["baselines"]["counts"] = 0.1
     warnings = compare([good, other])["warnings"]
-    settings = "not trained alike: prompt.counts is False and True, train.lora.r is 16 and 99"
+    settings = "not trained alike: prompt.counts is false and true, train.lora.r is 16 and 99"
     assert any(settings in warning for warning in warnings)
     assert any("more than tokenizers explain" in warning for warning in warnings)
     beaten = "no run beats a baseline that has no language model: length and format has 0.1000, "

@@ -141,6 +141,7 @@ def test_an_unknown_key_names_the_nearest_of_its_section(file, place, message):
         ("split.folds", 5),
         ("split.folds", [0]),
         ("train.objective", "dpo"),
+        ("train.offset", 1),
         ("train.optimizer.warmup", "long"),
         ("train.lora.r", 0),
         ("train.lora.r", "sixteen"),

@@ -108,12 +108,13 @@ def test_so_it_does_for_sft_with_an_offset_on_a_base_in_half_precision(trained, 
     other.path = shutil.copytree(trained.path, tmp_path / "other")
     other.set_params(model="gemma", train={"objective": "sft", "dtype": "bfloat16", "offset": True})
     other.train()
+    other.dvc("commit", "--force", "train")
     with other.inside():
         model = Ensemble(Path())
     for fold in FOLDS:
         assert distance(other, model, fold, adapter=fold) < 1e-5
     other.set_params(train={"offset": False})
-    with other.inside(), pytest.raises(UserError, match=r"train\.offset is false, but"):
+    with other.inside(), pytest.raises(UserError, match="train@0 ran with, found train not as in"):
         Ensemble(Path())
 
 
@@ -305,14 +306,22 @@ def test_a_file_that_is_cut_short_is_named_with_its_last_row(here, capsys):
     assert not Path("cut.csv").exists()
 
 
-def test_adapters_of_other_params_are_refused(here, capsys):
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("model: llama", "model: gemma", "backbones.gemma"),
+        ("counts: false", "counts: true", "prompt"),
+        ("offset: false", "offset: true", "train"),
+    ],
+)
+def test_adapters_of_other_params_are_refused(here, capsys, old, new, named):
     path = Path("params.yaml")
     before = path.read_text(encoding="utf-8")
-    path.write_text(before.replace("model: llama", "model: gemma"), encoding="utf-8")
+    path.write_text(before.replace(old, new), encoding="utf-8")
     write_csv(Path("two.csv"), rows_of(here.battles().head(2)))
     try:
         with pytest.raises(SystemExit):
             here.call(predict.main, "--input", "two.csv", "--output", "s.csv")
     finally:
         path.write_text(before, encoding="utf-8")
-    assert "expected the backbone of the trained adapters, llama" in capsys.readouterr().err
+    assert f"train@0 ran with, found {named} not as in dvc.lock" in capsys.readouterr().err

@@ -12,9 +12,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from stages import evaluate, results
 from stages.battles import TURNS
+from stages.compare.verdict import compare
 from stages.labels import LABELS
 from stages.report import charts, examples, figures, page, tables
 from stages.report.__main__ import PAGE, main
@@ -52,6 +54,11 @@ def runs(tmp_path_factory) -> list[results.Result]:
     write_run(folder / "llama", CHECKPOINTS["llama"], skill=1.0)
     write_run(folder / "gemma", CHECKPOINTS["gemma"], skill=0.0, seed=1, model="gemma")
     return [results.read(folder / name, name) for name in CHECKPOINTS]
+
+
+@pytest.fixture
+def run_of_other_votes(tmp_path) -> results.Result:
+    return results.read(write_run(tmp_path / "few", skill=1.0, rows=120), "few")
 
 
 def comparison(runs: list[results.Result], **changes: object) -> dict:
@@ -243,6 +250,25 @@ def test_a_comparison_leads_with_verdict_reasons_and_warnings(runs, tmp_path):
         assert said in html
     differing = html[html.index("Params that differ") :]
     assert re.search(r"model</th><td>llama</td><td>gemma</td>", differing)
+
+
+def test_runs_that_make_no_pair_have_a_page_that_says_why(run_of_other_votes, runs, tmp_path):
+    both = [runs[0], run_of_other_votes]
+    found = compare(both)
+    assert not found["pairs"]
+    page.write_comparison(both, found, make_votes(240), tmp_path / "page.html")
+    assert "rows differ: 240 in llama; 120 in few" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_a_page_says_that_an_offset_was_given_and_is_to_be_beaten(tmp_path):
+    train = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))["train"]
+    write_run(tmp_path / "run", train=train | {"offset": True})
+    run = results.read(tmp_path / "run", "run")
+    run.metrics["reference"] = "counts"
+    page.write_run(run, None, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "objective classify · offset</p>" in html
+    assert f"offset alone {run.metrics['baselines']['counts']:.4f}" in html
 
 
 def test_a_page_has_true_minuses_and_names_keep_their_hyphens(runs, tmp_path):

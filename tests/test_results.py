@@ -1,5 +1,6 @@
 """Reading runs by name: from real git and DVC with cache and remote, and a real MLflow store."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -92,6 +93,25 @@ def test_the_workspace_is_read_as_it_lies_there(repository):
     write_run(repository.path, checkpoint="tiny-edited", skill=0.2)
     assert results.fetch("workspace")[0].checkpoint == "tiny-edited"
     assert results.fetch("HEAD")[0].checkpoint == "tiny-qwen-25b"
+
+
+def test_a_fold_that_was_trained_anew_is_not_taken_for_part_of_the_run(repository):
+    path = repository.path / "metrics/folds/fold-0.json"
+    fold = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()  # a link to DVC's cache
+    path.write_text(json.dumps(fold | {"fingerprint": "another"}), encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"workspace: .* found fold 0 trained anew since `evaluate`"
+    ):
+        results.fetch("workspace")
+
+
+def test_params_that_were_edited_since_are_not_taken_for_those_of_the_run(repository):
+    path = repository.path / "params.yaml"
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump(params | {"model": "llama"}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"train@0 ran with, found backbones\.llama not as in"):
+        results.fetch("workspace")
 
 
 def test_what_is_not_in_the_cache_is_pulled_from_the_remote(repository):

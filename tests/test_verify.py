@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from stages.errors import UserError
+from stages.lock import hashes, md5_of, read_lock
 from stages.params import Params
 from stages.revisions import resolve
 from stages.train.fold import train_fold
 from stages.verify import clone as clones
 from stages.verify.__main__ import run_again
 from stages.verify.differences import compare, tolerance_for
-from stages.verify.lock import hashes, md5_of, read_lock
 from stages.verify.verdict import judge
 from tests.clones import Clone
 

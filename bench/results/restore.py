@@ -76,12 +76,7 @@ class Combination:
     @property
     def given(self) -> list[str]:
         """How length and format were given to the backbone, if they were."""
-        params = self.seeds[0].params
-        ways = {
-            "counts in the prompt": params["prompt"]["counts"],
-            "offset": params["train"].get("offset", False),
-        }
-        return [way for way, taken in ways.items() if taken]
+        return self.seeds[0].given
 
     @property
     def way(self) -> str:

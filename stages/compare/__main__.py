@@ -21,19 +21,22 @@ def main() -> None:
         print(summary.text(summary.judge(summary.load(arguments.summary))))
         return
     if len(set(arguments.runs)) < 2:
-        raise UserError("expected the names of two runs or more, as `dvc exp list` gives them")
+        found = ", ".join(arguments.runs) or "none"
+        raise UserError(
+            f"expected the names of two runs or more, as `dvc exp list` gives them, found {found}"
+        )
     for name in arguments.runs:  # before the first is fetched, which may take a while
         require_known(name)
     found = [fetch(name) for name in arguments.runs]
     results = [result for result, _ in found]
     comparison = compare(results)
+    print(text(comparison))
     page = arguments.output.with_suffix(".html")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False)
     arguments.output.write_text(content + "\n", encoding="utf-8")
     texts = next((texts for _, texts in found if texts is not None), None)
     report.write_comparison(results, comparison, texts, page)
-    print(text(comparison))
     print(f"\n{arguments.output} and {page} written")
 
 

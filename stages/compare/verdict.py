@@ -169,9 +169,15 @@ def _other_params(first: Result, other: Result) -> list[str]:
     if not changed:
         return []
     told = ", ".join(
-        f"{key} is {a.get(key, 'not set')} and {b.get(key, 'not set')}" for key in changed
+        f"{key} is {_written(a.get(key, 'not set'))} and {_written(b.get(key, 'not set'))}"
+        for key in changed
     )
     return [f"{first.name} and {other.name} were not trained alike: {told}"]
+
+
+def _written(value: object) -> str:
+    """As params.yaml has it."""
+    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
 
 
 def _settings(params: dict) -> dict[str, object]:

@@ -65,7 +65,7 @@ def of_comparison(comparison: dict, labels: dict[str, str]) -> dict[str, Figure 
     """
     pairs, delta = comparison["pairs"], comparison["delta"]
     if not pairs:
-        return {}
+        return {"pair_slices": []}
     names = [f"{labels[pair['a']]}\n− {labels[pair['b']]}" for pair in pairs]
     table = pd.DataFrame([{**_ends(pair), "run": None} for pair in pairs]).assign(label=names)
     axis = "difference in log loss (left: the first is better)"

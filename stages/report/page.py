@@ -101,11 +101,9 @@ def _compared_examples(results: list[Result], texts: pd.DataFrame) -> dict[str, 
 
 
 def _facts(result: Result) -> str:
-    folds, train = len(result.folds), result.params["train"]
-    return (
-        f"{result.metrics['n_rows']:,} votes in {folds} folds, out of fold · "
-        f"scale {result.params['scale']} · objective {train['objective']}"
-    )
+    votes = f"{result.metrics['n_rows']:,} votes in {len(result.folds)} folds, out of fold"
+    objective = f"objective {result.params['train']['objective']}"
+    return " · ".join([votes, f"scale {result.params['scale']}", objective, *result.given])
 
 
 def _runs(results: list[Result]) -> dict:

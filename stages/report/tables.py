@@ -264,6 +264,7 @@ def made(result: Result) -> dict[str, str]:
         "seed": str(result.params["seed"]),
         "scale": result.params["scale"],
         "objective": result.params["train"]["objective"],
+        "given length and format": ", ".join(result.given) or "no",
         "params, SHA-256": hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest(),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }

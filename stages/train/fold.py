@@ -99,6 +99,7 @@ def _read(
     offset = own = unseen = None
     if with_offset:
         offset, own, unseen = fold_offsets(training, held_out)
+        print(f"offset: length and format, fitted on {len(training)} votes, added to the logits")
     return tokenize(training, template, own), tokenize(held_out, template, unseen), offset
 
 

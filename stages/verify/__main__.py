@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 from stages.errors import UserError, stage
+from stages.lock import LOCK, read_lock
 from stages.revisions import resolve
 from stages.root import root
 from stages.verify import clone
 from stages.verify.differences import TOLERANCE
-from stages.verify.lock import LOCK, read_lock
 from stages.verify.verdict import judge
 
 

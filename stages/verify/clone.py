@@ -10,8 +10,8 @@ from dvc.api import DVCFileSystem
 from dvc_data.index import DataIndexDirError
 
 from stages.errors import UserError
+from stages.lock import LOCK, changed, read_lock
 from stages.params import PARAMS, load
-from stages.verify.lock import LOCK, changed, read_lock
 
 
 def checkout(repository: Path, commit: str, folder: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
+from stages.lock import changed, files_of, hashes, md5_of, read_lock
 from stages.publish import COSTS
-from stages.verify.lock import changed, files_of, hashes, md5_of, read_lock
 
 PLOTS = Path("metrics/plots")
 PROVENANCE = Path("metrics/provenance.json")

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.lock import Lock, changed, producers, read_lock
 from stages.verify.differences import Stage, circumstances
-from stages.verify.lock import Lock, changed, producers, read_lock
 
 
 def likely_reasons(recorded: Path, again: Path, stages: list[Stage]) -> list[str]:

@@ -3,8 +3,8 @@
 import math
 from pathlib import Path
 
+from stages.lock import LOCK
 from stages.verify.differences import Stage, compare, edited, tolerance_for
-from stages.verify.lock import LOCK
 from stages.verify.reasons import likely_reasons
 
 

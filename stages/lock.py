@@ -1,10 +1,14 @@
-"""A run's dvc.lock: which inputs gave which outs."""
+"""A run's dvc.lock: which inputs and params gave which outs."""
 
 import hashlib
 import json
+from functools import reduce
 from pathlib import Path
 
 from ruamel.yaml import YAML
+
+from stages.errors import UserError
+from stages.params import PARAMS
 
 LOCK = Path("dvc.lock")
 Lock = dict[str, dict]  # by stage: cmd, deps, params, outs
@@ -13,8 +17,36 @@ Lock = dict[str, dict]  # by stage: cmd, deps, params, outs
 def read_lock(folder: Path) -> Lock:
     """The stages in a folder's dvc.lock; none if there is no such file."""
     path = folder / LOCK
-    # YAML 1.2, as DVC writes it: 2e-05 is a number.
-    return YAML(typ="safe", pure=True).load(path)["stages"] if path.exists() else {}
+    return _read_yaml(path)["stages"] if path.exists() else {}
+
+
+def _read_yaml(path: Path) -> dict:
+    return YAML(typ="safe", pure=True).load(path)  # 1.2, as DVC writes it: 2e-05 is a number
+
+
+def check_params(folder: Path) -> None:
+    """Whether the outs were made with the params beside them: a hand may have edited these since.
+
+    Raises:
+        UserError: they were not, or not in all folds.
+    """
+    params, stages = _read_yaml(folder / PARAMS), read_lock(folder)  # as written, lr too
+    chosen = {f"scales.{params['scale']}", f"backbones.{params['model']}"}
+    needed = {"prepare": {"data"}} | {f"train@{k}": chosen for k in params["split"]["folds"]}
+    for name, keys in needed.items():
+        used = stages.get(name, {}).get("params", {}).get(str(PARAMS), {})
+        changed = [key for key, value in used.items() if _lookup(params, key) != value]
+        changed += keys - used.keys()
+        if changed:
+            raise UserError(
+                f"{PARAMS}: expected what stage {name} ran with, found "
+                f"{', '.join(sorted(changed))} not as in {LOCK}. Run `dvc repro`, or bring back "
+                "the params of these results"
+            )
+
+
+def _lookup(tree: dict, key: str) -> object:
+    return reduce(lambda section, name: section.get(name, {}), key.split("."), tree)
 
 
 def hashes(stage: dict, kind: str) -> dict[str, str]:
