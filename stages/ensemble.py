@@ -23,7 +23,7 @@ from stages.battles import TURNS
 from stages.errors import UserError
 from stages.features import count_features
 from stages.labels import LABELS, MIRRORED
-from stages.lock import LOCK, check_params
+from stages.lock import check_params, read_lock
 from stages.outs import CALIBRATION, OFFSET, SPLIT, WEIGHTS, adapter, predicting
 from stages.params import PARAMS, load
 from stages.prompts import Template
@@ -67,8 +67,8 @@ class Ensemble:
     def __init__(self, folder: Path) -> None:
         params = load(folder / PARAMS)
         folds = params.split.folds
-        if (folder / LOCK).exists():  # a model in MLflow has none: it was looked at when recorded
-            check_params(folder)
+        if lock := read_lock(folder):  # a model in MLflow has none: it was checked when recorded
+            check_params(folder, lock)
         _require(folder, predicting(params))
         record = _read_json(folder / WEIGHTS)
         self.checkpoint = record["checkpoint"]

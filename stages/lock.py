@@ -24,17 +24,17 @@ def _read_yaml(path: Path) -> dict:
     return YAML(typ="safe", pure=True).load(path)  # 1.2, as DVC writes it: 2e-05 is a number
 
 
-def check_params(folder: Path) -> None:
+def check_params(folder: Path, lock: Lock) -> None:
     """Whether the outs were made with the params beside them: a hand may have edited these since.
 
     Raises:
         UserError: they were not, or not in all folds.
     """
-    params, stages = _read_yaml(folder / PARAMS), read_lock(folder)  # as written, lr too
+    params = _read_yaml(folder / PARAMS)  # as written: a rate is one number, or one an objective
     chosen = {f"scales.{params['scale']}", f"backbones.{params['model']}"}
     needed = {"prepare": {"data"}} | {f"train@{k}": chosen for k in params["split"]["folds"]}
     for name, keys in needed.items():
-        used = stages.get(name, {}).get("params", {}).get(str(PARAMS), {})
+        used = lock.get(name, {}).get("params", {}).get(str(PARAMS), {})
         changed = [key for key, value in used.items() if _lookup(params, key) != value]
         changed += keys - used.keys()
         if changed:

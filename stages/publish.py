@@ -67,10 +67,11 @@ def collect(params: Params) -> tracking.Run:
     folds = params.split.folds
     _require([*(path for fold in folds for path in outs(fold)), METRICS, PLOTS, OUT_OF_FOLD, LOCK])
     _require(predicting(params))
-    check_params(Path())
+    lock = read_lock(Path())
+    check_params(Path(), lock)
     metrics = _read_json(METRICS)
     summaries = {fold: _read_json(outs(fold).summary) for fold in folds}
-    votes = (params.data.raw, _md5_of_votes(params))
+    votes = (params.data.raw, hashes(lock["prepare"], "deps")[params.data.raw])
     tags = _tags(summaries[folds[0]])
     children = [_child(fold, summaries[fold], metrics, params, votes, tags) for fold in folds]
     return tracking.Run(
@@ -131,11 +132,6 @@ def _require(paths: list[Path]) -> None:
             f"{', '.join(missing)} not found: only a pipeline that has ended can be recorded. "
             "Run `dvc repro`, or `dvc checkout` if it has run already"
         )
-
-
-def _md5_of_votes(params: Params) -> str:
-    """As DVC found it when the votes were prepared."""
-    return hashes(read_lock(Path())["prepare"], "deps")[params.data.raw]
 
 
 def _read_json(path: Path) -> dict:

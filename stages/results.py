@@ -17,10 +17,10 @@ from stages.battles import BATTLES
 from stages.errors import UserError
 from stages.evaluate import ENDS, METRICS, OUT_OF_FOLD, PROVENANCE, SUMMARIES
 from stages.labels import LABELS
-from stages.lock import LOCK, check_params, hashes, read_lock
+from stages.lock import LOCK, Lock, check_params, hashes, read_lock
+from stages.params import PARAMS
 
 BASELINES_METRICS = Path("metrics/baselines.json")
-PARAMS = Path("params.yaml")
 WORKSPACE = "workspace"
 MLFLOW_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
 
@@ -148,8 +148,8 @@ def read(folder: Path, name: str) -> Result:
     summaries = [SUMMARIES / f"fold-{fold}.json" for fold in params["split"]["folds"]]
     curves = [path.with_suffix(".csv") for path in summaries]
     _require(folder, summaries + curves, name)
-    folds = [_json(folder / path) for path in summaries]
-    _check_whole(folder, folds, name)
+    folds, lock = [_json(folder / path) for path in summaries], read_lock(folder)
+    _check_whole(folder, folds, lock, name)
     return Result(
         name=name,
         params=params,
@@ -158,17 +158,18 @@ def read(folder: Path, name: str) -> Result:
         folds=folds,
         curves=[pd.read_csv(folder / path) for path in curves],
         rows=pd.read_parquet(folder / OUT_OF_FOLD),
-        votes=hashes(read_lock(folder)["prepare"], "deps")[params["data"]["raw"]],
+        votes=hashes(lock["prepare"], "deps")[params["data"]["raw"]],
     )
 
 
-def _check_whole(folder: Path, folds: list[dict], name: str) -> None:
+def _check_whole(folder: Path, folds: list[dict], lock: Lock, name: str) -> None:
     """Whether the metrics are of these trainings, and these of the params beside them."""
     try:
-        check_params(folder)
+        check_params(folder, lock)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    anew = [fold["fold"] for fold in folds if fold not in _json(folder / PROVENANCE)]
+    evaluated = _json(folder / PROVENANCE)
+    anew = [fold["fold"] for fold in folds if fold not in evaluated]
     if anew:
         raise UserError(
             f"{name}: expected the metrics of its trainings, found fold "

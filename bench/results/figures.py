@@ -193,8 +193,7 @@ def against_counts(combinations: list[Combination]) -> str:
     counts, rows = losses(combinations[0].seeds, "counts")[0], []
     for c in combinations:
         each, together = (counts - losses(runs).mean(axis=0) for runs in (c.seeds, [c.averaged]))
-        claims = _claims(each, votes, untuned), _claim(together, votes)[:2]
-        rows.append((c.name, *claims[0], *claims[1]))
+        rows.append((c.name, *_claims(each, votes, untuned), *_claim(together, votes)[:2]))
     return markdown((*CLAIMS, "mean prediction: over votes", "over folds"), rows)
 
 

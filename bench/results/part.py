@@ -18,8 +18,7 @@ import pandas as pd
 
 from bench.results.restore import PREDICTIONS
 from stages.errors import UserError, stage
-from stages.params import Params, load
-from stages.results import PARAMS
+from stages.params import PARAMS, Params, load
 from stages.train.fingerprint import versions
 from stages.train.fold import train_fold
 from stages.train.run import read_inputs

@@ -17,9 +17,9 @@ from stages.battles import read_raw
 from stages.compare.verdict import repeated, seeds_together
 from stages.errors import UserError
 from stages.features import count_features
-from stages.params import Evaluate
+from stages.params import PARAMS, Evaluate
 from stages.prepare import prepare
-from stages.results import PARAMS, Result
+from stages.results import Result
 from stages.split import group
 
 PREDICTIONS = "predictions.parquet"
