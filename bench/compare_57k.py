@@ -1,4 +1,4 @@
-"""Time the statistics of one pair of runs at the competition's size: python bench/compare_57k.py
+"""Time the statistics of one pair of runs at the competition's size: python -m bench.compare_57k
 
 57,477 made-up votes, 10,000 draws of the bootstrap over prompt groups, with every class and slice,
 as `stages.compare` computes them. Prints the median of three runs. Limit: 10 s.
@@ -14,7 +14,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from stages.compare import differences
+from stages.comparison import paired
 
 ROWS, DRAWS = 57_477, 10_000
 
@@ -35,7 +35,7 @@ def main() -> None:
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        differences.bootstrap(difference, rows, DRAWS, 0.95, 0)
+        paired.bootstrap(difference, rows, DRAWS, 0.95, 0)
         seconds.append(time.perf_counter() - start)
     print(f"{statistics.median(seconds):.1f} s ({', '.join(f'{s:.1f}' for s in seconds)})")
 

@@ -1,4 +1,4 @@
-"""CPU training in bfloat16 against float32, interleaved: python bench/dtype.py [REPEATS].
+"""CPU training in bfloat16 against float32, interleaved: python -m bench.dtype [REPEATS].
 
 Trains packed rows of the small llama checkpoint (run `dvc repro weights` once) and prints tokens
 per second of each dtype and the median of their ratios. Aim: at least 1.4 where the processor
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from stages import backbones
-from stages.params import load
-from stages.root import state
-from stages.train.model import build, compute_dtype, logits
-from stages.train.packing import pack
+from stages.backbones import sources
+from stages.config.params import load
+from stages.config.root import state
+from stages.model.build import build, compute_dtype, logits
+from stages.model.packing import pack
 
 CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     params = load()
     record = json.loads(Path("models/weights.json").read_text(encoding="utf-8"))
-    weights = backbones.fetch(record, params.checkpoint, state())
+    weights = sources.fetch(record, params.checkpoint, state())
     tokens = [random.Random(i).choices(range(1000), k=170) for i in range(6)]
     (row,) = pack(tokens, 1024)
     models = {

@@ -1,6 +1,6 @@
 """Prepare and split a file of the competition's size: seconds and peak memory of each stage.
 
-    python bench/prepare_57k.py VOTES.csv.gz
+    python -m bench.prepare_57k VOTES.csv.gz
 
 The file is made from the given votes (.csv or .csv.gz), taken again and again until there are
 57,477 rows, each with an id of its own, and a number after its first prompt that makes it another.

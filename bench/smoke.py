@@ -1,4 +1,4 @@
-"""Time `dvc repro` at scale smoke, then again with nothing to do: python bench/smoke.py [REPEATS].
+"""Time `dvc repro` at scale smoke, then again with nothing to do: python -m bench.smoke [REPEATS].
 
 Needs the weights fetched (run `dvc repro weights` once) and works in a temporary clone, so that the
 checkout and its cache stay as they are. Prints the seconds of each run, their medians, and the peak

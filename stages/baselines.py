@@ -1,25 +1,21 @@
 """What predicts votes without a language model: the ladder every backbone has to climb.
 
-All are logistic regressions (stages.regression) over the same folds as the backbones.
+All are logistic regressions (stages.counting.regression) over the same folds as the backbones.
 """
 
 import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
-from stages import scores
-from stages.battles import read_battles
-from stages.bootstrap import paired_cluster_bootstrap
-from stages.errors import stage
-from stages.features import count_features, exchanged, length_design
-from stages.labels import LABELS
-from stages.params import Evaluate, load
-from stages.regression import (
+from stages.config.errors import stage
+from stages.config.params import Evaluate, load
+from stages.config.paths import BASELINES, BASELINES_METRICS, FOLDS
+from stages.counting.features import count_features, exchanged, length_design
+from stages.counting.regression import (
     C_COUNTS,
     BothOrders,
     Inputs,
@@ -28,10 +24,10 @@ from stages.regression import (
     out_of_fold,
     training_masks,
 )
-
-FOLDS = Path("data/folds/folds.parquet")
-FOLDER = Path("data/baselines")
-METRICS = Path("metrics/baselines.json")
+from stages.scoring import scores
+from stages.scoring.bootstrap import paired_cluster_bootstrap
+from stages.votes.battles import read_battles
+from stages.votes.labels import LABELS, floored
 
 C_LENGTH = 1.0  # of the prior on the weights of five lengths, which need no tight one
 # TF-IDF rows have length 1 over thousands of words: the same prior holds them at this scale.
@@ -83,7 +79,7 @@ def class_prior(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
     probabilities = np.empty((len(labels), len(LABELS)))
     for train in training_masks(folds):
         probabilities[~train] = np.bincount(labels[train], minlength=len(LABELS)) / train.sum()
-    return scores.floored(probabilities)
+    return floored(probabilities)
 
 
 def predict_baselines(
@@ -93,7 +89,7 @@ def predict_baselines(
 
     Args:
         battles: prompt, response_a, response_b (lists of turns), label.
-        features: the battles' stages.features.count_features.
+        features: the battles' stages.counting.features.count_features.
         folds: (n,) fold of each row.
     """
     labels = battles.label.to_numpy()
@@ -154,17 +150,17 @@ def main() -> None:
     labels, groups = battles.label.to_numpy(), battles.group.to_numpy()
     metrics = summary(labels, predictions, groups, params.evaluate, params.seed)
 
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    METRICS.parent.mkdir(parents=True, exist_ok=True)
+    BASELINES.parent.mkdir(parents=True, exist_ok=True)
+    BASELINES_METRICS.parent.mkdir(parents=True, exist_ok=True)
     columns = {
         f"{name}_{label}": values[:, i]
         for name, values in predictions.items()
         for i, label in enumerate(LABELS)
     }
-    battles[["id", "fold"]].assign(**columns).to_parquet(
-        FOLDER / "predictions.parquet", index=False
+    battles[["id", "fold"]].assign(**columns).to_parquet(BASELINES, index=False)
+    BASELINES_METRICS.write_text(
+        json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
-    METRICS.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     for name, values in metrics.items():
         print(f"{name:14}{values['log_loss']:8.4f}")
 

@@ -14,14 +14,14 @@ from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from stages.battles import BadRow
-from stages.ensemble import Ensemble
-from stages.errors import UserError, stage
-from stages.inputs import from_texts
-from stages.labels import LABELS
+from stages.config.errors import UserError, stage
 from stages.predict import add_model_options, model_folder
+from stages.runs.ensemble import Ensemble
+from stages.votes.battles import BadRow
+from stages.votes.labels import LABELS
+from stages.votes.texts import from_texts
 
-PAGE = Path(__file__).with_suffix(".html")
+PAGE = Path(__file__).parent / "pages/template/demo.html"
 LONGEST = 200_000  # characters of one text
 
 

@@ -9,23 +9,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages import calibration, scores
-from stages.baselines import FOLDER, read_folded_battles, summary
-from stages.battles import TURNS
-from stages.bootstrap import paired_cluster_bootstrap
-from stages.errors import UserError, stage
-from stages.features import script
-from stages.labels import LABELS
-from stages.params import Evaluate, load
-from stages.regression import all_classes_seen, group_folds, out_of_fold
-
-PREDICTIONS = Path("data/predictions")
-SUMMARIES = Path("metrics/folds")
-OUT_OF_FOLD = Path("data/evaluated/out_of_fold.parquet")
-CALIBRATION = Path("data/evaluated/calibration.json")
-METRICS = Path("metrics/metrics.json")
-PLOTS = Path("metrics/plots")
-PROVENANCE = Path("metrics/provenance.json")
+from stages.baselines import read_folded_battles, summary
+from stages.config import paths
+from stages.config.errors import UserError, stage
+from stages.config.params import Evaluate, load
+from stages.config.paths import (
+    CALIBRATION,
+    METRICS,
+    OUT_OF_FOLD,
+    PLOTS,
+    PREDICTIONS,
+    PROVENANCE,
+    SUMMARIES,
+)
+from stages.counting.features import script
+from stages.counting.regression import all_classes_seen, group_folds, out_of_fold
+from stages.scoring import calibration, scores
+from stages.scoring.bootstrap import paired_cluster_bootstrap
+from stages.votes.battles import TURNS
+from stages.votes.labels import LABELS, from_logits
 
 ENDS = ("", "_low", "_high")
 BASELINES = {  # and their titles
@@ -357,7 +359,7 @@ def intervals(
 def order_probabilities(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, 3) of the answers as stored, and exchanged and mapped back."""
     ab, ba = (
-        scores.from_logits(predictions[[f"{order}_{label}" for label in LABELS]].to_numpy())
+        from_logits(predictions[[f"{order}_{label}" for label in LABELS]].to_numpy())
         for order in ("ab", "ba")
     )
     return ab, ba
@@ -483,9 +485,7 @@ def main() -> None:
     predictions = read_predictions(rows)
     summaries = read_summaries(params.split.folds)
     curves = [pd.read_csv(SUMMARIES / f"fold-{fold}.csv") for fold in params.split.folds]
-    table = rows[["id"]].merge(
-        pd.read_parquet(FOLDER / "predictions.parquet"), on="id", validate="one_to_one"
-    )
+    table = rows[["id"]].merge(pd.read_parquet(paths.BASELINES), on="id", validate="one_to_one")
     baselines = {n: table[[f"{n}_{label}" for label in LABELS]].to_numpy() for n in BASELINES}
 
     ab, ba = order_probabilities(predictions)

@@ -21,8 +21,8 @@ from pathlib import Path
 import httpx2
 from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
-from stages.battles import read_raw
-from stages.errors import UserError, stage
+from stages.config.errors import UserError, stage
+from stages.votes.battles import read_raw
 
 DATASET = "lmarena-ai/arena-human-preference-55k"
 COMPETITION = "lmsys-chatbot-arena"

@@ -22,16 +22,16 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from stages import revisions
-from stages.battles import TURNS, WINNERS, BadRow, parse_id, parse_rounds
-from stages.ensemble import Ensemble
-from stages.errors import UserError, stage
-from stages.inputs import SURPLUS, read_rows
-from stages.lock import LOCK
-from stages.outs import predicting
-from stages.params import PARAMS, load
-from stages.root import state
-from stages.train.fingerprint import versions
+from stages.config.errors import UserError, stage
+from stages.config.params import load
+from stages.config.paths import LOCK, PARAMS
+from stages.config.root import state
+from stages.config.versions import versions
+from stages.runs import revisions
+from stages.runs.ensemble import Ensemble
+from stages.runs.outs import predicting
+from stages.votes.battles import TURNS, WINNERS, BadRow, parse_id, parse_rounds
+from stages.votes.texts import SURPLUS, read_rows
 
 PART = 64  # rows that are predicted, and kept, together
 SUBMISSION = pa.schema([("id", pa.string()), *((name, pa.float64()) for name in WINNERS)])
@@ -64,7 +64,7 @@ def model_folder(options: argparse.Namespace) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         if options.model:
-            from stages import tracking  # takes seconds, and only this needs mlflow
+            from stages.runs import tracking  # takes seconds, and only this needs mlflow
 
             yield tracking.download_model(options.model, Path(temporary))
         else:

@@ -8,8 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.battles import (
-    BATTLES,
+from stages.config.errors import UserError, stage
+from stages.config.params import load
+from stages.config.paths import BATTLES, PREPARE_METRICS, QUARANTINE
+from stages.votes.battles import (
     MODELS,
     SCHEMA,
     TURNS,
@@ -21,12 +23,7 @@ from stages.battles import (
     read_raw,
     rows,
 )
-from stages.errors import UserError, stage
-from stages.labels import LABELS
-from stages.params import load
-
-QUARANTINE = Path("data/prepared/quarantine.csv")
-METRICS = Path("metrics/prepare.json")
+from stages.votes.labels import LABELS
 
 COLUMNS = pa.schema(
     [
@@ -46,7 +43,7 @@ def prepare(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     that is no duplicate but bears an earlier battle's id goes to quarantine.
 
     Args:
-        raw: what stages.battles.read_raw returns.
+        raw: what stages.votes.battles.read_raw returns.
 
     Returns:
         The battles; the quarantine (row, counted from 1; id; reason); the metrics.
@@ -130,7 +127,7 @@ def write(battles: pd.DataFrame, metrics: dict) -> None:
     SCHEMA.validate(battles)
     pq.write_table(pa.Table.from_pandas(battles, COLUMNS, preserve_index=False), BATTLES)
     text = json.dumps(metrics, indent=2, allow_nan=False)
-    METRICS.write_text(text + "\n", encoding="utf-8")
+    PREPARE_METRICS.write_text(text + "\n", encoding="utf-8")
 
 
 @stage
@@ -139,7 +136,7 @@ def main() -> None:
     params = load()
     raw = read_raw(Path(params.data.raw))
     battles, quarantine, metrics = prepare(raw)
-    for path in (QUARANTINE, METRICS):
+    for path in (QUARANTINE, PREPARE_METRICS):
         path.parent.mkdir(parents=True, exist_ok=True)
     quarantine.to_csv(QUARANTINE, index=False, encoding="utf-8")
     check_quarantine(quarantine, len(raw), params.data.max_quarantined)

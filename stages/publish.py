@@ -19,16 +19,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from stages import tracking
-from stages.errors import UserError, stage
-from stages.lock import LOCK, check_params, hashes, read_lock
-from stages.outs import predicting
-from stages.params import PARAMS, Params, load
-from stages.train.fingerprint import resolved
+from stages.config import paths
+from stages.config.errors import UserError, stage
+from stages.config.params import Params, load
+from stages.config.paths import LOCK, METRICS, OUT_OF_FOLD, PARAMS, PIPELINE, PLOTS
+from stages.runs import tracking
+from stages.runs.lock import check_params, hashes, read_lock
+from stages.runs.outs import predicting
 
-METRICS = Path("metrics/metrics.json")
-PLOTS = Path("metrics/plots")
-OUT_OF_FOLD = Path("data/evaluated/out_of_fold.parquet")
 # What a repetition of the same run measures anew.
 COSTS = {"train_seconds", "tokens_per_second", "peak_memory_gib"}
 # Written by DVC, or recorded in full: a change in them is no change of code.
@@ -48,10 +46,7 @@ class Outs(NamedTuple):
 def outs(fold: int) -> Outs:
     """The places of a fold's outs."""
     return Outs(
-        Path(f"metrics/folds/fold-{fold}.json"),
-        Path(f"metrics/folds/fold-{fold}.csv"),
-        Path(f"models/fold-{fold}"),
-        Path(f"data/predictions/fold-{fold}.parquet"),
+        paths.summary(fold), paths.curves(fold), paths.adapter(fold), paths.predictions(fold)
     )
 
 
@@ -87,7 +82,7 @@ def collect(params: Params) -> tracking.Run:
         metrics=numbers(metrics),
         curves=pd.read_csv(PLOTS / "training_loss.csv"),
         files={
-            **dict.fromkeys([PARAMS, Path("dvc.yaml"), LOCK], ""),
+            **dict.fromkeys([PARAMS, PIPELINE, LOCK], ""),
             **dict.fromkeys(sorted(METRICS.parent.glob("*.json")), "metrics"),
             PLOTS: "plots",
             OUT_OF_FOLD: "predictions",
@@ -183,7 +178,7 @@ def _git(*arguments: str) -> str:
 
 
 def _params(params: Params) -> dict[str, object]:
-    chosen = {"model": params.model, "scale": params.scale, **flat(resolved(params))}
+    chosen = {"model": params.model, "scale": params.scale, **flat(params.resolved())}
     return {name: value for name, value in chosen.items() if value is not None}
 
 

@@ -3,19 +3,16 @@
 import hashlib
 import json
 import unicodedata
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stages.battles import read_battles
-from stages.errors import UserError, stage
-from stages.labels import LABELS
-from stages.params import load
-
-FOLDS = Path("data/folds/folds.parquet")
-METRICS = Path("metrics/split.json")
+from stages.config.errors import UserError, stage
+from stages.config.params import load
+from stages.config.paths import FOLDS, SPLIT_METRICS
+from stages.votes.battles import read_battles
+from stages.votes.labels import LABELS
 
 
 def group(prompt: str) -> str:
@@ -111,11 +108,11 @@ def main() -> None:
     labels, k = used.label.to_numpy(), len(params.split.folds)
     folds = used[["id", "group"]].assign(fold=assign(labels, used.group.to_numpy(), k, params.seed))
     metrics = describe(folds, labels)
-    for path in (FOLDS, METRICS):
+    for path in (FOLDS, SPLIT_METRICS):
         path.parent.mkdir(parents=True, exist_ok=True)
     folds.to_parquet(FOLDS, index=False)
     text = json.dumps(metrics, indent=2, allow_nan=False)
-    METRICS.write_text(text + "\n", encoding="utf-8")
+    SPLIT_METRICS.write_text(text + "\n", encoding="utf-8")
     print(f"{len(folds)} battles in {metrics['groups']} prompt groups, {k} folds")
 
 

@@ -5,6 +5,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.battles import make_battles
+from tests.support.places import REPO
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a hub starts its own
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores
 
@@ -16,10 +19,8 @@ import yaml
 from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from stages.params import Params
-
-REPO = Path(__file__).parent.parent
-REAL_VOTES = REPO.parent / "shared/data/lmsys_arena_sample.csv.gz"
+from stages.config.params import Params
+from tests.support.places import REAL_VOTES
 
 SIZES = {
     "hidden_size": 32,
@@ -118,22 +119,3 @@ def tiny(tmp_path_factory, tiny_tokenizer):
 def battles() -> pd.DataFrame:
     """Made-up battles; see make_battles."""
     return make_battles()
-
-
-def make_battles() -> pd.DataFrame:
-    """24 battles of one to three turns, the better answer marked by a word."""
-    rows = []
-    for i in range(24):
-        turns = 1 + i % 3
-        label = i % 3
-        words = {0: ("good", "bad"), 1: ("bad", "good"), 2: ("good", "good")}[label]
-        rows.append(
-            {
-                "id": f"id-{i}",
-                "prompt": [f"question {i} turn {t}" for t in range(turns)],
-                "response_a": [f"a {words[0]} answer {i}" for _ in range(turns)],
-                "response_b": [f"a {words[1]} reply {i}" * (1 + i % 4) for _ in range(turns)],
-                "label": label,
-            }
-        )
-    return pd.DataFrame(rows)

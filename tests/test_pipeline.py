@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from stages import results, tracking
-from tests.clones import Clone
+from stages.runs import finished, tracking
+from tests.support.clones import Clone
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_a_recorded_run_reads_as_the_revision_it_came_from(clone, monkeypatch):
     (run,) = client.search_runs(
         [experiment], "tags.`dvc.exp_name` = 'gemma-tiny' and tags.`dvc.stage` = 'publish'"
     )
-    recorded, texts = results.fetch(run.info.run_id)
-    tracked, battles = results.fetch("gemma-tiny")
+    recorded, texts = finished.fetch(run.info.run_id)
+    tracked, battles = finished.fetch("gemma-tiny")
     assert recorded.metrics == tracked.metrics and recorded.votes == tracked.votes
     pd.testing.assert_frame_equal(recorded.rows, tracked.rows)
     assert [f["gates"] for f in recorded.folds] == [f["gates"] for f in tracked.folds]

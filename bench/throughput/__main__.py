@@ -1,6 +1,6 @@
 """Training and inference throughput of the stock recipe and of this project's, in one run.
 
-    python bench/throughput.py --backbone gemma --size full --random-weights --out gemma.json
+    python -m bench.throughput --backbone gemma --size full --random-weights --out gemma.json
 
 Prints and writes real tokens per second (padding does not count), useful TFLOP/s (4N a token in
 training, 2N in inference, N the parameters of the decoder's linear layers), their share of the
@@ -9,7 +9,7 @@ weights and the same examples of arena-like lengths, take turns, and must agree 
 gradients of a batch, or the exit status is 1. On the CPU only `--size tiny` runs: it tests the
 bench. Several GPUs, of which each takes its share of every batch:
 
-    torchrun --standalone --nproc-per-node 2 bench/throughput.py --only project ...
+    torchrun --standalone --nproc-per-node 2 -m bench.throughput --only project ...
 """
 
 import argparse
@@ -28,12 +28,12 @@ from bench.throughput.lengths import arena_lengths, batches
 from bench.throughput.measure import PATHS, PHASES, Bench, measure, reference, say
 from bench.throughput.random_weights import linear_parameters
 from bench.throughput.stock import padded_share
-from stages.errors import UserError, stage
-from stages.params import Params, explain, load
-from stages.train import processes
-from stages.train.compute import compute_for
-from stages.train.fingerprint import versions
-from stages.train.fold import device_name
+from stages.config.errors import UserError, stage
+from stages.config.params import Params, explain, load
+from stages.config.versions import versions
+from stages.devices import processes
+from stages.model.passes import compute_for
+from stages.training.fold import device_name
 
 PARAMS = Path(__file__).resolve().parent.parent.parent / "params.yaml"
 SCALES = {"tiny": "smoke", "small": "sample", "full": "full"}
@@ -194,7 +194,7 @@ def require_agreement(found: Mapping | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python bench/throughput.py",
+        prog="python -m bench.throughput",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

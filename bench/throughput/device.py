@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from stages.errors import UserError
+from stages.config.errors import UserError
 
 BOTH_FIT = 70  # GiB of memory from which both paths at full size are loaded side by side
 

@@ -17,9 +17,9 @@ from bench.throughput.lengths import Batch
 from bench.throughput.project import Project
 from bench.throughput.random_weights import random_base, twin
 from bench.throughput.stock import Stock
-from stages.errors import UserError
-from stages.params import Params
-from stages.train import processes
+from stages.config.errors import UserError
+from stages.config.params import Params
+from stages.devices import processes
 
 PATHS = {"stock": Stock, "project": Project}
 PHASES = ("training", "inference")

@@ -5,14 +5,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bench.throughput.lengths import Batch
-from stages.params import Params
-from stages.prompts import Encoded
-from stages.train import processes
-from stages.train.compute import accumulate, class_logits, compute_for
-from stages.train.examples import Examples
-from stages.train.fast import make_fast, repeatable
-from stages.train.model import adapt
-from stages.train.packing import share
+from stages.config.params import Params
+from stages.devices import processes
+from stages.model.build import adapt
+from stages.model.examples import Examples
+from stages.model.packing import share
+from stages.model.passes import accumulate, class_logits, compute_for
+from stages.model.prompts import Encoded
+from stages.training.fast import make_fast, repeatable
 
 
 class Project:

@@ -8,8 +8,8 @@ from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.integrations import replace_with_bnb_linear
 
-from stages.params import Train
-from stages.train.model import compute_dtype, configure, model_class, quantization
+from stages.config.params import Train
+from stages.model.build import compute_dtype, configure, model_class, quantization
 
 
 def random_base(config: PreTrainedConfig, train: Train, device: torch.device) -> PreTrainedModel:

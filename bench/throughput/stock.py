@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from bench.throughput.lengths import Batch
 from bench.throughput.published import PAD
-from stages.params import Params
-from stages.train.attention import soft_capped
-from stages.train.compute import compute_for
+from stages.config.params import Params
+from stages.model.attention import soft_capped
+from stages.model.passes import compute_for
 
 PADDED = 4  # examples of a padded batch
 

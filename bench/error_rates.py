@@ -1,0 +1,213 @@
+"""How often the verdict is wrong: simulated pairs of runs, judged by the code that compare calls.
+
+    python -m bench.error_rates
+
+Prints the tables of docs/verdict.md, which says what they mean; five minutes on one core. A
+simulation has 1,000 bootstrap draws where compare has 10,000.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from scipy.special import ndtr
+
+from stages.comparison import paired
+from stages.comparison.verdict import CONFIDENCE, DELTA, conclude
+from stages.scoring.bootstrap import cluster_bootstrap
+
+SIMULATIONS, BATCH, DRAWS = 1_000, 100, 1_000
+SAMPLE, ARENA = 2_471, 57_477  # rows of the real votes below, and of the competition
+FOLDS = 5
+
+# Measured on docs/results, SmolLM2-135M-Instruct and Gemma-3-270M (classify, 5 folds) on 2,471 real
+# votes, all nine pairs of three seeds each, by bench.study.spread: log loss of the first minus
+# that of the second, less its mean. Quantiles of the votes' differences at these shares:
+SHARES = [0, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1]
+QUANTILES = [
+    *(-1.46, -1.064, -0.838, -0.621, -0.46, -0.337, -0.206, -0.124, -0.058, 0.006),
+    *(0.069, 0.138, 0.219, 0.332, 0.427, 0.535, 1.204),
+]
+MEAN = float(np.trapezoid(QUANTILES, SHARES))
+VOTES_A_PROMPT = {1: 2375, 2: 24, 3: 5, 4: 4, 6: 1, 11: 1}  # prompts by number of their votes
+WITHIN_PROMPT = 0.04  # correlation of two votes on one prompt
+# The variance of the folds' means less what the sampling of votes explains, the root of its mean
+# over the nine pairs (0 to 0.0397); and the same with sft (0 to 0.0102).
+FOLD_EFFECT, STEADY_EFFECT = 0.0213, 0.004
+# If it falls with the root of the training rows, as the error of what is estimated from them does:
+ARENA_EFFECT = FOLD_EFFECT * (SAMPLE / ARENA) ** 0.5
+SHARED = 1 / FOLDS  # correlation of the folds' effects that the corrected t interval allows for
+
+
+@dataclass(frozen=True)
+class World:
+    """What is true in a simulation.
+
+    Attributes:
+        rows: votes.
+        difference: log loss of one backbone minus that of the other, expected over trainings.
+        effect: standard deviation, over folds, of what the training of a fold adds to it.
+        shared: correlation of two folds' effects, since they share most of their training votes.
+    """
+
+    rows: int
+    difference: float = 0.0
+    effect: float = 0.0
+    shared: float = 0.0
+
+
+WORLDS = [
+    World(SAMPLE),
+    World(SAMPLE, 0, FOLD_EFFECT),
+    World(SAMPLE, 0, FOLD_EFFECT, SHARED),
+    World(SAMPLE, 0, STEADY_EFFECT, SHARED),
+    World(SAMPLE, 0.014, STEADY_EFFECT, SHARED),  # as found with sft
+    World(ARENA),
+    World(ARENA, 0, ARENA_EFFECT),
+    World(ARENA, 0, ARENA_EFFECT, SHARED),
+    World(ARENA, 0, FOLD_EFFECT, SHARED),
+    World(ARENA, DELTA, ARENA_EFFECT, SHARED),
+    World(ARENA, 0.01, ARENA_EFFECT, SHARED),
+    World(ARENA, 0.02),
+    World(ARENA, 0.02, ARENA_EFFECT),
+    World(ARENA, 0.02, ARENA_EFFECT, SHARED),
+    World(ARENA, 0.02, 0.005, SHARED),
+    World(ARENA, 0.02, FOLD_EFFECT / 3**0.5, SHARED),  # as with three seeds averaged
+    World(ARENA, 0.02, FOLD_EFFECT, SHARED),
+]
+
+
+# Votes
+
+
+def prompts(rows: int, rng: np.random.Generator) -> np.ndarray:
+    """The prompt of each vote, (rows,), with as many votes a prompt as the real ones have."""
+    counts = np.array(list(VOTES_A_PROMPT.values()))
+    sizes = rng.choice(list(VOTES_A_PROMPT), size=rows, p=counts / counts.sum())
+    return np.repeat(np.arange(rows), sizes)[:rows]
+
+
+def votes(prompt: np.ndarray, columns: int, rng: np.random.Generator) -> np.ndarray:
+    """Differences of mean 0, distributed as the real ones: (rows, columns).
+
+    Each is the real quantile of a normal variable, part of which belongs to the prompt (a Gaussian
+    copula).
+    """
+    own = rng.normal(size=(len(prompt), columns))
+    common = rng.normal(size=(prompt.max() + 1, columns))[prompt]
+    normal = np.sqrt(WITHIN_PROMPT) * common + np.sqrt(1 - WITHIN_PROMPT) * own
+    return np.interp(ndtr(normal), SHARES, QUANTILES) - MEAN
+
+
+def effects(world: World, columns: int, rng: np.random.Generator) -> np.ndarray:
+    """The true difference of the two models of each fold: (FOLDS, columns)."""
+    own, common = rng.normal(size=(FOLDS, columns)), rng.normal(size=columns)
+    mixed = np.sqrt(world.shared) * common + np.sqrt(1 - world.shared) * own
+    return world.difference + world.effect * mixed
+
+
+# Verdicts
+
+
+def comparisons(world: World) -> Iterator[tuple[dict, float]]:
+    """SIMULATIONS pairs as compare judges them, and the true difference of the models trained.
+
+    A batch shares prompts, folds and bootstrap draws; votes and trainings are each pair's own.
+    """
+    for seed in range(SIMULATIONS // BATCH):
+        rng = np.random.default_rng(seed)
+        prompt = prompts(world.rows, rng)
+        fold = rng.permutation(prompt.max() + 1)[prompt] % FOLDS
+        trained = effects(world, BATCH, rng)
+        found = votes(prompt, BATCH, rng) + trained[fold]
+        drawn = cluster_bootstrap(found, prompt, DRAWS, seed)
+        true = np.bincount(fold) / len(fold) @ trained
+        for i in range(BATCH):
+            yield pair(found[:, i], drawn[:, i], fold), float(true[i])
+
+
+def pair(found: np.ndarray, drawn: np.ndarray, fold: np.ndarray) -> dict:
+    """As comparison.verdict has it, from the votes' differences and the draws of their mean."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    folds = paired.corrected_t(found, fold, CONFIDENCE)
+    p = max(paired.p_value(drawn), folds["p_value"])
+    mean = float(found.mean())
+    return {"difference": mean, "low": low, "high": high, "folds": folds, "p_value": p}
+
+
+def rates(world: World) -> dict[str, float]:
+    """Shares of the simulations: of verdicts, and of intervals that hold the truth."""
+    rows = []
+    for found, trained in comparisons(world):
+        said = conclude(found, found["folds"], found["p_value"], DELTA)
+        rows.append(
+            (
+                said == "better",
+                found["low"] > 0 or found["high"] < 0,
+                said == "equivalent",
+                found["low"] <= trained <= found["high"],
+                found["low"] <= world.difference <= found["high"],
+                found["folds"]["low"] <= world.difference <= found["folds"]["high"],
+            )
+        )
+    names = ("better", "bootstrap alone", "equivalent", "trained", "bootstrap", "folds")
+    return dict(zip(names, np.mean(rows, axis=0), strict=True))
+
+
+def family(world: World, runs: int = 3) -> float:
+    """The share of simulations in which any of several equal backbones is found better."""
+    false = []
+    for seed in range(SIMULATIONS // BATCH):
+        rng = np.random.default_rng(seed)
+        prompt = prompts(world.rows, rng)
+        fold = rng.permutation(prompt.max() + 1)[prompt] % FOLDS
+        # The difference of two such has the spread that the real difference has.
+        losses = [
+            (votes(prompt, BATCH, rng) + effects(world, BATCH, rng)[fold]) / 2**0.5
+            for _ in range(runs)
+        ]
+        found = [a - b for a, b in combinations(losses, 2)]
+        drawn = [cluster_bootstrap(each, prompt, DRAWS, seed) for each in found]
+        false += [
+            any_better([pair(f[:, i], d[:, i], fold) for f, d in zip(found, drawn, strict=True)])
+            for i in range(BATCH)
+        ]
+    return float(np.mean(false))
+
+
+def any_better(pairs: list[dict]) -> bool:
+    """Whether any pair is found better once their p values are adjusted."""
+    adjusted = paired.holm([each["p_value"] for each in pairs])
+    said = [conclude(f, f["folds"], p, DELTA) for f, p in zip(pairs, adjusted, strict=True)]
+    return "better" in said
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    start = time.monotonic()
+    titles = ("better", "bootstrap alone", "equivalent", "trained", "bootstrap", "folds")
+    print("| rows | difference | fold effect | shared |", " | ".join(titles), "|")
+    print("|---" * (4 + len(titles)) + "|")
+    for world in WORLDS:
+        facts = f"{world.rows:,} | {world.difference:g} | {world.effect:.4f} | {world.shared:g}"
+        found = " | ".join(f"{100 * rate:.1f}" for rate in rates(world).values())
+        print(f"| {facts} | {found} |", flush=True)
+    three = family(World(SAMPLE, 0, FOLD_EFFECT, SHARED))
+    print(f"\nthree equal backbones, any found better: {100 * three:.1f} %")
+    print(f"{time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""The shipped runs, evaluated again by the stages' functions on the user's copy of the votes."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from stages import evaluate
+from stages.baselines import predict_baselines
+from stages.comparison.verdict import repeated, seeds_together
+from stages.config.errors import UserError
+from stages.config.params import Evaluate
+from stages.config.paths import PARAMS
+from stages.counting.features import count_features
+from stages.prepare import prepare
+from stages.runs.finished import Result
+from stages.scoring import scores
+from stages.split import group
+from stages.votes.battles import read_raw
+
+PREDICTIONS = "predictions.parquet"
+TOLERANCE = 0.05  # of the share of training votes: prompt groups stay whole
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes that the runs were trained on, and what needs no backbone.
+
+    Attributes:
+        battles: id, group, fold, label and texts.
+        features: their counts, from stages.counting.features.
+        baselines: (n, 3) out-of-fold probabilities of each baseline.
+        md5: of the file of raw votes.
+    """
+
+    battles: pd.DataFrame
+    features: pd.DataFrame
+    baselines: dict[str, np.ndarray]
+    md5: str
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A checkpoint trained in one way.
+
+    Attributes:
+        seeds: a run for each seed of the training, on all training votes of each fold.
+        averaged: the mean of their predictions as one run, with the folds and curves of all; of one
+            seed, its run.
+        smaller: runs on a part of the training votes, by what the votes are divided by: 2 is half.
+    """
+
+    seeds: list[Result]
+    averaged: Result
+    smaller: dict[int, list[Result]]
+
+    @property
+    def name(self) -> str:
+        """The folder's of its first seed, less the number at the end."""
+        return re.sub(r"-\d+$", "", self.seeds[0].name)
+
+    @property
+    def title(self) -> str:
+        """What stands above what was made of `averaged`."""
+        n = len(self.seeds)
+        return f"{self.name}, mean of {n} seeds" if n > 1 else self.name
+
+    @property
+    def objective(self) -> str:
+        return self.seeds[0].params["train"]["objective"]
+
+    @property
+    def given(self) -> list[str]:
+        """How length and format were given to the backbone, if they were."""
+        return self.seeds[0].given
+
+    @property
+    def way(self) -> str:
+        """How it was trained, whatever the checkpoint."""
+        return ", ".join([self.objective, *self.given])
+
+
+@dataclass(frozen=True)
+class Restored:
+    """All shipped runs on the same votes in the same folds; combinations from worst to best."""
+
+    runs: list[Result]
+    combinations: list[Combination]
+    votes: Votes
+
+    @property
+    def plain(self) -> list[Combination]:
+        """Those that were not given length and format."""
+        return [c for c in self.combinations if not c.given]
+
+
+def read_votes(folder: Path, raw: Path) -> Votes:
+    """All votes that any of the shipped runs predicted, in the runs' folds.
+
+    Args:
+        folder: a folder in it for each run, with its predictions.parquet, folds.json, curves.csv
+            and params.yaml; the runs have the same votes in the same folds.
+        raw: a file of raw votes, theirs among them.
+
+    Raises:
+        UserError: some of their votes are not in the file.
+    """
+    tables = [
+        pd.read_parquet(run / PREDICTIONS, columns=["id", "fold"]) for run in _shipped(folder)
+    ]
+    predicted = pd.concat(tables).drop_duplicates("id")
+    battles, _, _ = prepare(read_raw(raw))
+    battles = battles.merge(predicted, on="id")
+    if len(battles) < len(predicted):
+        raise UserError(
+            f"{raw}: expected the {len(predicted)} votes that the runs in {folder} were trained "
+            f"on, found {len(battles)} of them by id: name the file they came from, or one that "
+            "holds them"
+        )
+    groups = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
+    battles, features = battles.assign(group=groups), count_features(battles)
+    baselines = predict_baselines(battles, features, battles.fold.to_numpy())
+    return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
+
+
+def restore(folder: Path, votes: Votes) -> Restored:
+    """Evaluate every run on these votes, and the mean of each combination's seeds.
+
+    Raises:
+        UserError: a run lacks some of the votes, or has them in other folds.
+    """
+    runs = [_read(run, votes) for run in _shipped(folder)]
+    return Restored(runs, _combinations(runs, votes), votes)
+
+
+def _shipped(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{PARAMS}"))
+
+
+def losses(runs: Sequence[Result], name: str = "backbone") -> np.ndarray:
+    """Log loss of each vote by one of each run's predictions: (runs, n)."""
+    return np.array(
+        [scores.example_losses(run.rows.label.to_numpy(), run.probabilities(name)) for run in runs]
+    )
+
+
+def _read(run: Path, votes: Votes) -> Result:
+    shipped = pd.read_parquet(run / PREDICTIONS)
+    summaries = json.loads((run / "folds.json").read_text(encoding="utf-8"))
+    curves = pd.read_csv(run / "curves.csv")
+    rows = votes.battles[["id", "fold"]].merge(shipped, on=["id", "fold"], validate="one_to_one")
+    if not len(shipped) == len(rows) == len(votes.battles):
+        raise UserError(
+            f"{run}: expected a prediction of each of the {len(votes.battles)} votes of the other "
+            f"runs in the same fold, found {len(shipped)}, {len(rows)} of them such"
+        )
+    return _evaluated(
+        run.name,
+        yaml.safe_load((run / PARAMS).read_text(encoding="utf-8")),
+        *evaluate.order_probabilities(rows),
+        rows,
+        summaries,
+        [curve for _, curve in curves.groupby("fold")],
+        votes,
+    )
+
+
+def _evaluated(
+    name: str,
+    params: dict,
+    ab: np.ndarray,
+    ba: np.ndarray,
+    tokens: pd.DataFrame,
+    folds: list[dict],
+    curves: list[pd.DataFrame],
+    votes: Votes,
+) -> Result:
+    """What the stage `evaluate` makes of the backbone's probabilities in both orders."""
+    settings = Evaluate.model_validate(params["evaluate"])
+    probabilities, _ = evaluate.all_probabilities(votes.battles, ab, ba, votes.baselines, settings)
+    offset = folds[0].get("offset", False)
+    metrics, ladder = evaluate.evaluate(
+        votes.battles, probabilities, settings, params["seed"], offset
+    )
+    return Result(
+        name=name,
+        params=params,
+        metrics=metrics | evaluate.cost(folds, tokens),
+        baselines={name: ladder[name] for name in evaluate.BASELINES},
+        folds=folds,
+        curves=curves,
+        rows=evaluate.out_of_fold_table(votes.battles, tokens, probabilities),
+        votes=votes.md5,
+    )
+
+
+# Seeds
+
+
+def _combinations(runs: list[Result], votes: Votes) -> list[Combination]:
+    by_seed = sorted(runs, key=lambda run: run.params["train"]["seed"])
+    found = [_combination(trained, votes) for trained in seeds_together(by_seed)]
+    return sorted(found, key=lambda combination: -combination.averaged.metrics["log_loss"])
+
+
+def _combination(runs: list[Result], votes: Votes) -> Combination:
+    examples = [sum(fold["examples"] for fold in run.folds) for run in runs]
+    parts: dict[int, list[Result]] = {}
+    for run, used in zip(runs, examples, strict=True):
+        part = round(max(examples) / used)
+        if abs(part * used / max(examples) - 1) > TOLERANCE:
+            raise UserError(
+                f"{run.name}: expected the {max(examples)} training votes, over all folds, of the "
+                f"largest run of its kind, or a half, a third, … of them, found {used}"
+            )
+        parts.setdefault(part, []).append(run)
+    seeds = parts.pop(1)
+    if twice := repeated(seeds):
+        raise UserError(f"expected each seed once, found: {'; '.join(twice)}; delete one of them")
+    return Combination(seeds, _averaged(seeds, votes) if len(seeds) > 1 else seeds[0], parts)
+
+
+def _averaged(seeds: list[Result], votes: Votes) -> Result:
+    """The mean of the seeds' probabilities."""
+    ab, ba = (
+        np.mean([run.probabilities(order) for run in seeds], axis=0) for order in ("ab", "ba")
+    )
+    folds = [fold for run in seeds for fold in run.folds]
+    curves = [curve for run in seeds for curve in run.curves]
+    return _evaluated(seeds[0].name, seeds[0].params, ab, ba, seeds[0].rows, folds, curves, votes)

@@ -1,0 +1,1 @@
+"""Where a backbone's checkpoint comes from: hub, Python package or folder."""

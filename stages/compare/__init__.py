@@ -1,1 +1,0 @@
-"""Which backbone is better: `python -m stages.compare llama gemma` answers with a verdict."""

@@ -1,0 +1,1 @@
+"""Which of several finished runs is better: statistics of pairs, rules of the verdict, words."""

@@ -1,0 +1,1 @@
+"""What all stages share: the typed params.yaml, paths, folders and errors."""

@@ -1,0 +1,98 @@
+"""GPUs shared by the trainings that run at one time on one machine, as DVC's queue starts them.
+
+A training locks the GPUs that it takes by a file each. The operating system frees a lock when its
+process ends, however it ends. All this comes before torch is imported, which then sees no GPU but
+those of CUDA_VISIBLE_DEVICES.
+"""
+
+import os
+import random
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from stages.config.errors import UserError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@contextmanager
+def taken(count: int, locks: Path) -> Iterator[None]:
+    """Hold that many GPUs, free ones, and show no others; waits until there are as many.
+
+    A machine without GPUs has nothing to hold: a single training runs there on the CPU.
+
+    Args:
+        locks: the folder of the lock files, the same for all who share the GPUs.
+
+    Raises:
+        UserError: more are wanted than there are.
+    """
+    gpus = pool()
+    if count > max(len(gpus), 1):
+        raise UserError(
+            f"GPUS={count}, but nvidia-smi and {VISIBLE} leave {len(gpus)} to use: ask for fewer"
+        )
+    if not gpus:
+        yield
+        return
+    locks.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        os.environ[VISIBLE] = ",".join(_wait(count, gpus, locks, held))
+        yield
+
+
+def pool() -> list[str]:
+    """The UUIDs of the GPUs that may be used: all, or those of CUDA_VISIBLE_DEVICES.
+
+    Raises:
+        UserError: CUDA_VISIBLE_DEVICES has a number that no GPU has.
+    """
+    gpus = _installed()
+    named = [entry.strip() for entry in os.environ.get(VISIBLE, ",".join(gpus)).split(",")]
+    if not gpus or named[0] in ("", "-1"):
+        return []
+    wrong = [entry for entry in named if entry.isdigit() and int(entry) >= len(gpus)]
+    if wrong:
+        raise UserError(
+            f"{VISIBLE} has the number {wrong[0]}; nvidia-smi lists the GPUs 0 to {len(gpus) - 1}"
+        )
+    return [gpus[int(entry)] if entry.isdigit() else entry for entry in named]
+
+
+def _installed() -> list[str]:
+    """As nvidia-smi lists them, by number; none where there is no driver."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return []
+    return re.findall(r"^GPU \d+: .*\(UUID: (.+)\)$", listed, re.MULTILINE)
+
+
+def _wait(count: int, gpus: Sequence[str], locks: Path, held: ExitStack) -> list[str]:
+    told = False
+    while not (found := _take(count, gpus, locks, held)):
+        if not told:
+            print(f"waiting for {count} of {len(gpus)} GPUs: others train on them", flush=True)
+            told = True
+        time.sleep(random.uniform(0.5, 1.5))  # no two that collide do so again and again
+    return found
+
+
+def _take(count: int, gpus: Sequence[str], locks: Path, held: ExitStack) -> list[str]:
+    """All or none, so that no two wait for what the other holds."""
+    with ExitStack() as attempt:
+        found: list[str] = []
+        for gpu in gpus:
+            with suppress(Timeout):
+                attempt.enter_context(FileLock(locks / f"{gpu}.lock", blocking=False))
+                found.append(gpu)
+            if len(found) == count:
+                held.push(attempt.pop_all())
+                return found
+    return []

@@ -1,0 +1,137 @@
+"""Linear layers with an adapter, forward and backward written out.
+
+PEFT adds the adapter's part in passes of its own over a layer's whole output, and casts the input
+to the adapter's float32 where autocast does not. Here the part is added by the matrix product
+itself, in the base's dtype, and the input is the only activation kept for the backward pass. PEFT
+still owns the modules: their parameters, names and files are its own.
+"""
+
+import functools
+
+import torch
+from bitsandbytes.functional import QuantState, dequantize_4bit
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stages.config.errors import UserError
+
+
+def fuse(model: PeftModel) -> None:
+    """Let every adapted layer of a model compute as this module does.
+
+    Raises:
+        UserError: an adapted layer is not linear.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLayer):
+            if not isinstance(layer.base_layer, nn.Linear):
+                raise UserError(
+                    f"train.lora.targets names {name.removeprefix('base_model.model.')}, a "
+                    f"{type(layer.base_layer).__name__}: only linear layers can be adapted"
+                )
+            # A class, and not a function on the instance: compiled once, it then fits all layers.
+            layer.__class__ = _fused(type(layer))
+
+
+@functools.cache
+def _fused(kind: type[LoraLayer]) -> type[LoraLayer]:
+    return type(f"Fused{kind.__name__}", (kind,), {"forward": adapted})
+
+
+def adapted(layer: LoraLayer, x: Tensor) -> Tensor:
+    """base(x) + scaling B A dropout(x), in the dtype of x (Hu et al. 2021)."""
+    weight = layer.base_layer.weight
+    dropout = layer.lora_dropout["default"]
+    return _Adapted.apply(
+        x,
+        None if isinstance(dropout, nn.Identity) else dropout(x),
+        weight.data,
+        getattr(weight, "quant_state", None),
+        layer.base_layer.bias,
+        layer.lora_A["default"].weight,
+        layer.lora_B["default"].weight,
+        layer.scaling["default"],
+    )[0]
+
+
+class _Adapted(torch.autograd.Function):
+    """The base is frozen: gradients go to the input, and to A and B."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        dropped: Tensor | None,
+        weight: Tensor,
+        state: QuantState | None,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scaling: float,
+    ) -> tuple[Tensor, Tensor]:
+        low = _rows(x if dropped is None else dropped) @ a.to(x.dtype).T
+        out = product(_rows(x), _dense(weight, state), bias, low, b.to(x.dtype), scaling)
+        return out.view(*x.shape[:-1], -1), low
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        x, dropped, weight, ctx.state, _, a, b, ctx.scaling = inputs
+        ctx.separate, ctx.adapter = dropped is not None, a.dtype
+        ctx.save_for_backward(dropped if ctx.separate else x, output[1], weight, a, b)
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor, _: None) -> tuple[Tensor | None, ...]:
+        x, low, weight, a, b = ctx.saved_tensors
+        gradient = _rows(gradient)
+        grad_low = (gradient @ b.to(x.dtype)) * ctx.scaling
+        grad_a = grad_low.T @ _rows(x)
+        grad_b = (gradient.T @ low) * ctx.scaling
+        a = a.to(x.dtype)
+        grad_x = grad_dropped = None
+        if ctx.separate:
+            grad_dropped = (grad_low @ a).view(x.shape)
+        if ctx.needs_input_grad[0]:
+            dense = _dense(weight, ctx.state)
+            if ctx.separate:
+                grad_x = gradient @ dense
+            else:
+                grad_x = product(gradient, dense.T, None, grad_low, a.T, 1.0)
+            grad_x = grad_x.view(x.shape)
+        return (
+            grad_x,
+            grad_dropped,
+            None,
+            None,
+            None,
+            grad_a.to(ctx.adapter),
+            grad_b.to(ctx.adapter),
+            None,
+        )
+
+
+@torch.library.custom_op("backbones::product", mutates_args=())
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, low: Tensor, b: Tensor, scaling: float
+) -> Tensor:
+    """x Wᵀ + bias + scaling low bᵀ.
+
+    The second product is added in place; the compiler, which cannot see into this, would copy.
+    """
+    return F.linear(x, weight, bias).addmm_(low, b.T, alpha=scaling)
+
+
+@product.register_fake
+def _(
+    x: Tensor, weight: Tensor, bias: Tensor | None, low: Tensor, b: Tensor, scaling: float
+) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _dense(weight: Tensor, state: QuantState | None) -> Tensor:
+    return weight if state is None else dequantize_4bit(weight, state)

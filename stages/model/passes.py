@@ -1,0 +1,121 @@
+"""Forward and backward passes over packed rows: the mean loss of a batch, and predictions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from stages.config.params import Params
+from stages.model.build import compute_dtype, logits
+from stages.model.graphs import Recorder
+from stages.model.objective import Objective
+from stages.model.packing import Row, pack, send
+from stages.model.prompts import answer_ids
+
+LONGER = 2  # a layer's intermediate results are less than half of what a few layers keep
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How passes are computed.
+
+    Attributes:
+        dtype: of the base and its products.
+        token_budget: tokens of one packed row.
+        recorder: what runs the passes, if they are recorded.
+    """
+
+    objective: Objective
+    device: torch.device
+    dtype: torch.dtype
+    token_budget: int
+    recorder: Recorder | None = None
+
+    def rows(self, ids: Sequence[Sequence[int]]) -> list[Row]:
+        """Examples packed into rows; longer ones where nothing is kept for a backward pass."""
+        budget = self.token_budget * (1 if torch.is_grad_enabled() else LONGER)
+        return pack(ids, budget, self.recorder and self.recorder.grid)
+
+    def run(self, work: Callable[..., Tensor], row: Row, *others: Tensor) -> Tensor:
+        """A pass over a row, on the device."""
+        on_device = (row.to(self.device), *(send(tensor, self.device) for tensor in others))
+        return self.recorder(work, *on_device) if self.recorder else work(*on_device)
+
+
+def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase) -> Compute:
+    """How the params ask for it, on this process's GPU if there is one."""
+    cpu = not torch.cuda.is_available()
+    device = torch.device("cpu") if cpu else torch.device("cuda", torch.cuda.current_device())
+    return Compute(
+        Objective(answer_ids(tokenizer) if params.train.objective == "sft" else None),
+        device,
+        compute_dtype(params.train.dtype, device),
+        params.budget.token_budget,
+    )
+
+
+def accumulate(
+    model: nn.Module,
+    ids: Sequence[Sequence[int]],
+    labels: Sequence[int],
+    compute: Compute,
+    backward: Callable[[Tensor], None],
+    batch_size: float | None = None,
+    offsets: np.ndarray | None = None,
+) -> Tensor:
+    """Add the gradient of the mean loss over a batch, whatever rows it is packed into.
+
+    Args:
+        backward: called with each row's part of the loss.
+        batch_size: what the sum of losses is divided by; the number of examples given if None.
+        offsets: (examples, 3), added to the logits of A, B and tie.
+
+    Returns:
+        The mean loss, detached.
+    """
+
+    def part(row: Row, targets: Tensor, weights: Tensor, added: Tensor) -> Tensor:
+        loss = compute.objective.loss(logits(model, row), targets, added) @ weights
+        backward(loss)
+        return loss.detach()
+
+    if compute.recorder:
+        compute.recorder.hold_gradients()
+    all_targets = compute.objective.targets(labels)
+    total = torch.zeros((), device=compute.device)
+    for row in compute.rows(ids):
+        filled = len(row.bounds) - 1
+        targets, weights = torch.zeros(filled, dtype=torch.long), torch.zeros(filled)
+        added = torch.zeros(filled, 3)
+        targets[: len(row.index)] = all_targets[row.index]
+        weights[: len(row.index)] = 1 / (batch_size or len(ids))
+        if offsets is not None:
+            added[: len(row.index)] = torch.from_numpy(offsets[row.index])
+        total += compute.run(part, row, targets, weights, added)
+    return total
+
+
+@torch.inference_mode()
+def class_logits(
+    model: nn.Module, ids: Sequence[Sequence[int]], compute: Compute, progress: str | None = None
+) -> Tensor:
+    """The logits of A, B and tie of each example, in the order given: (examples, 3), float32.
+
+    Args:
+        progress: what a progress bar is to call it; no bar if None.
+    """
+
+    def of(row: Row) -> Tensor:
+        return compute.objective.class_logits(logits(model, row))
+
+    index, found = [], []  # the GPU is waited for once, at the end
+    for row in tqdm(compute.rows(ids), desc=progress, unit="row", disable=progress is None):
+        index += row.index
+        found.append(compute.run(of, row)[: len(row.index)])
+    out = torch.empty(len(ids), 3)
+    out[index] = torch.cat(found).cpu()
+    return out

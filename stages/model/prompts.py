@@ -1,0 +1,190 @@
+"""A battle as tokens: rounds of prompt, answer A and answer B, then the final question.
+
+The same plain text serves every backbone, with or without a chat template, so that backbones differ
+only in what they know. Its parts are tokenised once and joined as ids: a user's text can then
+neither make a special token nor be cut inside one.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from stages.config.errors import UserError
+from stages.config.params import Prompt
+
+PROMPT, ANSWER_A, ANSWER_B = "\n\nUser: ", "\n\nAnswer A: ", "\n\nAnswer B: "
+QUESTION = "\n\nThe better answer (A, B or tie):"
+ANSWERS = (" A", " B", " tie")  # in the order of labels.LABELS
+ELLIPSIS = " […] "
+COUNTS = {
+    "words": r"\S+",
+    "lines": r"[^\n]+",
+    "list items": r"(?m)^\s*(?:[-*•]|\d+[.)]) ",
+    "headings": r"(?m)^#+ ",
+    "bold": r"\*\*[^*\n]+\*\*",
+    "code blocks": r"(?s)```.*?```",
+}
+SHORTEST_ROUND = 48  # tokens; an older round with less room than this is dropped whole
+
+
+@dataclass(frozen=True)
+class Round:
+    """The tokens of one turn: its prompt and both answers."""
+
+    prompt: list[int]
+    a: list[int]
+    b: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.a) + len(self.b)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A battle as a backbone reads it.
+
+    Attributes:
+        ids: token ids, at most max_tokens; the last one is the final question's last.
+        dropped: tokens of the battle that did not fit.
+    """
+
+    ids: list[int]
+    dropped: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Template:
+    """The fixed tokens around a battle, for one tokenizer and budget.
+
+    Raises:
+        UserError: max_tokens leaves no room for a battle.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, shares: Prompt) -> None:
+        self.tokenizer = tokenizer
+        self.shares = (shares.prompt, shares.response_a, shares.response_b)
+        self.show = counted if shares.counts else str
+        self.start = leading_special(tokenizer)
+        self.marks = self._ids([PROMPT, ANSWER_A, ANSWER_B])
+        self.question, self.ellipsis = self._ids([QUESTION, ELLIPSIS])
+        self.round_marks = sum(map(len, self.marks))
+        self.room = max_tokens - len(self.start) - len(self.question)
+        if self.room < self.round_marks + SHORTEST_ROUND:
+            needed = max_tokens - self.room + self.round_marks + SHORTEST_ROUND
+            raise UserError(
+                f"max_tokens of the scale is {max_tokens}: this backbone's tokenizer needs at "
+                f"least {needed} for the question and a piece of each answer; raise it"
+            )
+
+    def tokenize(self, battles: Iterable[tuple[Sequence, Sequence, Sequence]]) -> list[list[Round]]:
+        """Tokenise battles given as (prompt, response_a, response_b), each a sequence of turns."""
+        turns = [list(zip(*battle, strict=True)) for battle in battles]
+        flat = self._ids(
+            [
+                text
+                for rounds in turns
+                for prompt, a, b in rounds
+                for text in (prompt, self.show(a), self.show(b))
+            ]
+        )
+        tokens = iter(flat)
+        return [
+            [Round(next(tokens), next(tokens), next(tokens)) for _ in rounds] for rounds in turns
+        ]
+
+    def encode(self, rounds: Sequence[Round], swapped: bool = False) -> Encoded:
+        """Join the rounds, newest kept first, within the budget.
+
+        A battle that is too long loses its oldest rounds; the oldest one kept may be shortened, its
+        parts to their shares of the room. The final question always stays.
+        """
+        kept: list[list[int]] = []
+        room = self.room
+        for round_ in reversed(rounds):
+            available = room - self.round_marks
+            if kept and available < min(len(round_), SHORTEST_ROUND):
+                break
+            fitted = self._fit(round_, available)
+            kept.append(self._render(fitted, swapped))
+            room -= len(kept[-1])
+            if fitted is not round_:
+                break
+        ids = self.start + [i for part in reversed(kept) for i in part] + self.question
+        texts = sum(map(len, rounds)) + self.round_marks * len(rounds)
+        return Encoded(ids, dropped=max(0, texts - (self.room - room)))
+
+    def _fit(self, round_: Round, room: int) -> Round:
+        if len(round_) <= room:
+            return round_
+        parts = (round_.prompt, round_.a, round_.b)
+        sizes = fill([len(part) for part in parts], self.shares, room)
+        return Round(*(self._shorten(part, size) for part, size in zip(parts, sizes, strict=True)))
+
+    def _shorten(self, part: list[int], size: int) -> list[int]:
+        """Keep both ends: a prompt's task may stand at either, an answer's verdict at its end."""
+        if len(part) <= size:
+            return part
+        ends = max(0, size - len(self.ellipsis))
+        head = (ends + 1) // 2
+        return (part[:head] + self.ellipsis + part[len(part) - (ends - head) :])[:size]
+
+    def _render(self, round_: Round, swapped: bool) -> list[int]:
+        a, b = (round_.b, round_.a) if swapped else (round_.a, round_.b)
+        prompt_mark, a_mark, b_mark = self.marks
+        return prompt_mark + round_.prompt + a_mark + a + b_mark + b
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
+
+
+def counted(answer: str) -> str:
+    """An answer after its length and format in words, for a backbone that cannot count them."""
+    counts = (f"{len(re.findall(pattern, answer))} {name}" for name, pattern in COUNTS.items())
+    return f"({', '.join(counts)}) {answer}"
+
+
+def fill(lengths: Sequence[int], shares: Sequence[float], room: int) -> list[int]:
+    """Divide `room` tokens by shares; what a short part leaves over goes to the longer ones.
+
+    Returns:
+        The tokens that each part may keep: at most its length, in sum at most `room`.
+    """
+    sizes = [0] * len(lengths)
+    open_ = [i for i, share in enumerate(shares) if share > 0]
+    while open_:
+        total = sum(shares[i] for i in open_)
+        left = room - sum(sizes)
+        due = {i: int(left * shares[i] / total + 1e-9) for i in open_}  # 60 · 0.2 / 0.6 is 19.99…
+        short = [i for i in open_ if lengths[i] <= due[i]]
+        for i in short or open_:
+            sizes[i] = lengths[i] if short else due[i]
+        open_ = [i for i in open_ if i not in short] if short else []
+    return sizes
+
+
+def leading_special(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens the tokenizer itself puts before a text (a BOS, or none)."""
+    plain = tokenizer("a", add_special_tokens=False).input_ids
+    with_special = tokenizer("a").input_ids
+    return with_special[: with_special.index(plain[0])]
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The first token of each answer, in the order of the labels, for the `sft` objective.
+
+    Raises:
+        UserError: two answers begin with the same token.
+    """
+    ids = [ids[0] for ids in tokenizer(list(ANSWERS), add_special_tokens=False).input_ids]
+    if len(set(ids)) < len(ids):
+        raise UserError(
+            f"the answers {ANSWERS} begin with the same token under this tokenizer ({ids}), so the "
+            "objective sft cannot tell them apart: use train.objective classify for this backbone"
+        )
+    return ids

@@ -1,0 +1,146 @@
+"""The page: one HTML file without scripts that needs nothing but itself."""
+
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from stages.evaluate import REFERENCES, beyond, verdict
+from stages.pages import charts, examples, figures, tables
+from stages.runs.finished import Result, titles
+
+SHARED, OWN = 6, 4  # examples of disagreement, and of each run's surest predictions
+PICTURES = ("ladder", "beyond", "loss_curves")
+SECTIONS = {
+    "ladder": "Ladder",
+    "curves": "Loss curves",
+    "calibration": "Calibration",
+    "confusion": "Confusion",
+    "order": "Order",
+    "slices": "Slices",
+    "gates": "Gates",
+    "cost": "Cost",
+    "examples": "Examples",
+    "made": "How this was made",
+}
+
+
+def write_run(result: Result, texts: pd.DataFrame | None, path: Path) -> None:
+    """Write the page of one run.
+
+    Args:
+        texts: battles with id, prompt, response_a and response_b (lists of turns), for the
+            examples; a page without them has none.
+    """
+    metrics = result.metrics
+    _write(
+        path,
+        title=result.checkpoint,
+        facts=_facts(result),
+        status=metrics["learned"],
+        verdict=f"Learned: {metrics['learned']}",
+        sentences=[verdict(metrics), beyond(metrics)],
+        figures=figures.of_runs([result]) | figures.of_run(result),
+        examples={} if texts is None else _examples(result, texts),
+        **_runs([result]),
+    )
+
+
+def write_comparison(
+    results: list[Result], comparison: dict, texts: pd.DataFrame | None, path: Path
+) -> None:
+    """Write the page that compares runs.
+
+    Args:
+        results: the runs.
+        comparison: what stages.compare writes to metrics/comparison.json.
+        texts: as write_run takes them.
+    """
+    labels = dict(zip((r.name for r in results), titles(results), strict=True))
+    _write(
+        path,
+        title=" against ".join(labels.values()),
+        facts=f"A comparison of {', '.join(labels)}",
+        names=labels,
+        status=comparison["verdict"],
+        verdict=comparison["verdict"].capitalize(),
+        sentences=[comparison["sentence"]],
+        comparison=comparison,
+        figures=figures.of_runs(results) | figures.of_comparison(comparison, labels),
+        examples={} if texts is None else _compared_examples(results, texts),
+        **_runs(results),
+    )
+
+
+def write_pictures(results: list[Result], folder: Path) -> None:
+    """Write the charts that documents show as NAME.svg, each read on light and on dark pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = figures.of_runs(results)
+    for name in PICTURES:
+        drawn[name].write(folder / f"{name}.svg")
+
+
+def _examples(result: Result, texts: pd.DataFrame) -> dict[str, list[dict]]:
+    kinds = {"The most confident errors": False, "The most confident hits": True}
+    return {
+        title: examples.most_confident([result], 0, texts, OWN, right=right)
+        for title, right in kinds.items()
+    }
+
+
+def _compared_examples(results: list[Result], texts: pd.DataFrame) -> dict[str, list[dict]]:
+    apart = examples.disagreements(results, texts, SHARED)
+    errors = {
+        f"The most confident errors of {label}": examples.most_confident(
+            results, run, texts, OWN, right=False
+        )
+        for run, label in enumerate(titles(results))
+    }
+    return {"Where the backbones disagree most": apart, **errors}
+
+
+def _facts(result: Result) -> str:
+    votes = f"{result.metrics['n_rows']:,} votes in {len(result.folds)} folds, out of fold"
+    objective = f"objective {result.params['train']['objective']}"
+    return " · ".join([votes, f"scale {result.params['scale']}", objective, *result.given])
+
+
+def _runs(results: list[Result]) -> dict:
+    """What the template shows of each run."""
+    return {
+        "results": results,
+        "confidence": f"{100 * results[0].params['evaluate']['confidence']:g} %",
+        "sections": SECTIONS,
+        "labels": titles(results),
+        "calibration": _side_by_side([tables.calibration(result) for result in results]),
+        "order": _side_by_side([tables.order(result) for result in results]),
+        "gates": [tables.gates(result) for result in results],
+        "cost": _side_by_side([tables.cost(result) for result in results]),
+        "made": _side_by_side([tables.made(result) for result in results]),
+        "differing": tables.differing(results),
+        "params": [
+            yaml.safe_dump(tables.chosen(result.params), sort_keys=False) for result in results
+        ],
+    }
+
+
+def _side_by_side(columns: list[dict[str, str]]) -> dict[str, list[str]]:
+    """Each key with its value of every run."""
+    return {key: [column[key] for column in columns] for key in columns[0]}
+
+
+def _write(path: Path, **content: object) -> None:
+    environment = Environment(
+        loader=PackageLoader("stages.pages", "template"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"sign": tables.sign, "minus": tables.minus}
+    environment.globals |= {"colour": charts.colour, "WIDE": charts.WIDE, "NARROW": charts.NARROW}
+    environment.globals["references"] = REFERENCES
+    page = environment.get_template("page.html").render(**content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")

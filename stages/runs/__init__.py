@@ -1,0 +1,1 @@
+"""Finished runs: their files, their record in git, DVC and MLflow, and the model that they are."""

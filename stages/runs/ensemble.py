@@ -1,0 +1,157 @@
+"""A finished run as one model: its quantised base, and every fold's adapter on it in turn."""
+
+import json
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Before PyTorch starts its threads: waiting ones would spin on cores that others need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from peft import load_peft_weights, set_peft_model_state_dict
+from transformers import AutoTokenizer
+
+from stages.backbones import sources
+from stages.config.errors import UserError
+from stages.config.params import load
+from stages.config.paths import CALIBRATION, OFFSET_FILE, PARAMS, SPLIT_METRICS, WEIGHTS, adapter
+from stages.config.root import state
+from stages.counting import offset
+from stages.counting.features import count_features
+from stages.model.build import build
+from stages.model.passes import class_logits, compute_for
+from stages.model.prompts import Template
+from stages.runs.lock import check_params, read_lock
+from stages.runs.outs import predicting
+from stages.scoring import calibration
+from stages.votes.battles import TURNS
+from stages.votes.labels import LABELS, MIRRORED, from_logits
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities (n, 3) that A is chosen, B is chosen, or neither.
+
+    Attributes:
+        ab, ba: mean over the folds with the answers as given, and exchanged and mapped back.
+        final: mean of both, calibrated.
+        dropped: (n,) tokens of each battle that did not fit.
+    """
+
+    ab: np.ndarray
+    ba: np.ndarray
+    final: np.ndarray
+    dropped: np.ndarray
+
+
+class Ensemble:
+    """The models of all folds of one run, ready to predict; several threads may share it.
+
+    Args:
+        folder: laid out as the repository, with a run's params.yaml, models/, calibration and
+            metrics of the split; those of the workspace, or copies.
+
+    Attributes:
+        prior: (3,) the training votes' class shares.
+        checkpoint: the backbone's name.
+
+    Raises:
+        UserError: a file is missing, the weights cannot be fetched, or the adapters belong to
+            other params.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        params = load(folder / PARAMS)
+        folds = params.split.folds
+        if lock := read_lock(folder):  # a model in MLflow has none: it was checked when recorded
+            check_params(folder, lock)
+        _require(folder, predicting(params))
+        record = _read_json(folder / WEIGHTS)
+        self.checkpoint = record["checkpoint"]
+        self.prior = np.array(
+            [_read_json(folder / SPLIT_METRICS)["share"][label] for label in LABELS]
+        )
+        self.calibration = _read_json(folder / CALIBRATION)
+
+        _quiet_libraries()
+        weights = sources.fetch(record, params.checkpoint, state())
+        tokenizer = AutoTokenizer.from_pretrained(weights)
+        self._template = Template(tokenizer, params.budget.max_tokens, params.prompt)
+        self._compute = compute_for(params, tokenizer)
+        self._model = build(weights, params.train, self._compute.device).eval()
+        self._adapters = [load_peft_weights(str(folder / adapter(k)), "cpu") for k in folds]
+        offsets = [folder / adapter(k) / OFFSET_FILE for k in folds if params.train.offset]
+        self._offsets = [offset.load(path) for path in offsets]
+        self._lock = threading.Lock()
+        self._wear(self._adapters[0])
+
+    def __len__(self) -> int:
+        return len(self._adapters)
+
+    def logits(self, battles: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Logits of every fold's model in both orders.
+
+        Args:
+            battles: prompt, response_a and response_b, each row a list of turns.
+
+        Returns:
+            (folds, 2, n, 3) logits: the answers as given, then exchanged and mapped back; and the
+            (n,) tokens of each battle that did not fit.
+        """
+        rounds = self._template.tokenize(zip(*(battles[name] for name in TURNS), strict=True))
+        encoded = [self._template.encode(r, swapped) for swapped in (False, True) for r in rounds]
+        ids = [battle.ids for battle in encoded]
+        with self._lock:  # the adapters take turns on one base
+            found = np.stack([self._class_logits(adapter, ids) for adapter in self._adapters])
+        found = found.reshape(len(self._adapters), 2, len(battles), len(LABELS))
+        found[:, 1] = found[:, 1][..., list(MIRRORED)]
+        if self._offsets:
+            features = count_features(battles)
+            found += np.stack([fitted.of(features) for fitted in self._offsets])[:, None]
+        return found, np.array([battle.dropped for battle in encoded[: len(battles)]], dtype=int)
+
+    def _class_logits(
+        self, adapter: dict[str, torch.Tensor], ids: Sequence[Sequence[int]]
+    ) -> np.ndarray:
+        self._wear(adapter)
+        return class_logits(self._model, ids, self._compute).numpy()
+
+    def _wear(self, adapter: dict[str, torch.Tensor]) -> None:
+        """Put one fold's adapter and head on the base, in the float32 in which they were saved."""
+        set_peft_model_state_dict(self._model, adapter)
+
+    def predict(self, battles: pd.DataFrame) -> Prediction:
+        """Predict battles; see `logits` for their columns."""
+        logits, dropped = self.logits(battles)
+        ab, ba = from_logits(logits.reshape(-1, 3)).reshape(logits.shape).mean(axis=0)
+        kinds = calibration.kinds(battles)
+        return Prediction(
+            ab, ba, calibration.apply((ab + ba) / 2, self.calibration, kinds), dropped
+        )
+
+
+def _require(folder: Path, paths: Sequence[Path]) -> None:
+    missing = [str(path) for path in paths if not (folder / path).exists()]
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)} not found: only a pipeline that has ended can predict. Run "
+            "`dvc repro`, or `dvc checkout` if it has run already"
+        )
+
+
+def _quiet_libraries() -> None:
+    """Their reports on loading are for training, and so is a bar for each file."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))

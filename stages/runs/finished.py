@@ -1,0 +1,197 @@
+"""A finished run as reports and comparisons read it: params, metrics, curves, out-of-fold rows."""
+
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from stages.config.errors import UserError
+from stages.config.paths import (
+    BASELINES_METRICS,
+    BATTLES,
+    LOCK,
+    METRICS,
+    OUT_OF_FOLD,
+    PARAMS,
+    PROVENANCE,
+    SUMMARIES,
+)
+from stages.evaluate import ENDS
+from stages.runs import revisions
+from stages.runs.lock import Lock, check_params, hashes, read_lock
+from stages.votes.labels import LABELS
+
+WORKSPACE = "workspace"
+MLFLOW_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One pipeline run.
+
+    Attributes:
+        name: as the user asked for it: a branch, an experiment, an MLflow run, or `workspace`.
+        params: all of that run's params.yaml.
+        metrics: its metrics/metrics.json.
+        baselines: its metrics/baselines.json, a row a baseline with interval.
+        folds: its metrics/folds/fold-K.json, in order.
+        curves: their curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
+        rows: its out-of-fold table, as stages.evaluate.out_of_fold_table writes it.
+        votes: MD5 of the raw votes.
+    """
+
+    name: str
+    params: dict
+    metrics: dict
+    baselines: dict
+    folds: list[dict]
+    curves: list[pd.DataFrame]
+    rows: pd.DataFrame
+    votes: str
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint's name, which says more than the family's."""
+        return self.folds[0]["checkpoint"]["checkpoint"]
+
+    @property
+    def reference(self) -> str:
+        """The baseline that it has to beat to have learned."""
+        return self.metrics.get("reference", "prior")  # which older runs do not name
+
+    @property
+    def to_beat(self) -> float:
+        """The log loss of that baseline."""
+        return self.metrics["baselines"][self.reference]
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """The gain over it, and the ends of its interval."""
+        mean, low, high = (self.metrics[f"gain_over_{self.reference}{end}"] for end in ENDS)
+        return mean, low, high
+
+    @property
+    def budget(self) -> dict:
+        """The chosen scale's section of the params."""
+        return self.params["scales"][self.params["scale"]]
+
+    @property
+    def given(self) -> list[str]:
+        """How length and format were given to the backbone, if they were."""
+        ways = {
+            "counts in the prompt": self.params["prompt"].get("counts", False),
+            "offset": self.params["train"].get("offset", False),
+        }
+        return [way for way, taken in ways.items() if taken]
+
+    def probabilities(self, name: str) -> np.ndarray:
+        """Out-of-fold probabilities (n, 3), by the names of stages.evaluate.all_probabilities."""
+        return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
+
+
+def titles(results: Sequence[Result]) -> list[str]:
+    """How each run is called: its checkpoint, and its name where that is not enough."""
+    checkpoints = [result.checkpoint for result in results]
+    return [
+        name if checkpoints.count(name) == 1 else f"{name} ({result.name})"
+        for name, result in zip(checkpoints, results, strict=True)
+    ]
+
+
+def require_known(name: str) -> None:
+    """Raise a UserError if a run of that name cannot be there; MLflow is not asked."""
+    if name != WORKSPACE and not MLFLOW_RUN.fullmatch(name):
+        revisions.resolve(name)
+
+
+def fetch(name: str) -> tuple[Result, pd.DataFrame | None]:
+    """A run by name, and its battles with their texts where these are at hand.
+
+    Args:
+        name: `workspace`, an MLflow run's id (or runs:/ID), a DVC experiment or a git revision.
+
+    Raises:
+        UserError: there is none of that name, or its files are not to be had.
+    """
+    if name == WORKSPACE:
+        return read(Path(), name), pd.read_parquet(BATTLES) if BATTLES.exists() else None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if run := MLFLOW_RUN.fullmatch(name):
+            from stages.runs import tracking  # mlflow takes seconds to import
+
+            tracking.download(run[1], folder)
+            return read(folder, name), None
+        commit = revisions.resolve(name)
+        kept = [PARAMS, LOCK, METRICS, PROVENANCE, BASELINES_METRICS, SUMMARIES, OUT_OF_FOLD]
+        revisions.get(commit, kept, folder)
+        return read(folder, name), _texts(commit, folder)
+
+
+def _texts(commit: str, folder: Path) -> pd.DataFrame | None:
+    """A commit's battles; numbers can be compared where their texts are not at hand."""
+    with contextlib.suppress(UserError):
+        revisions.get(commit, [BATTLES], folder)
+        return pd.read_parquet(folder / BATTLES)
+    return None
+
+
+def read(folder: Path, name: str) -> Result:
+    """Read a run's files below a folder laid out as the repository.
+
+    Raises:
+        UserError: a file is missing, or they are not all of one run.
+    """
+    fixed = (PARAMS, LOCK, METRICS, PROVENANCE, BASELINES_METRICS, OUT_OF_FOLD)
+    _require(folder, fixed, name)
+    params = yaml.safe_load((folder / PARAMS).read_text(encoding="utf-8"))
+    summaries = [SUMMARIES / f"fold-{fold}.json" for fold in params["split"]["folds"]]
+    curves = [path.with_suffix(".csv") for path in summaries]
+    _require(folder, summaries + curves, name)
+    folds, lock = [_json(folder / path) for path in summaries], read_lock(folder)
+    _check_whole(folder, folds, lock, name)
+    return Result(
+        name=name,
+        params=params,
+        metrics=_json(folder / METRICS),
+        baselines=_json(folder / BASELINES_METRICS),
+        folds=folds,
+        curves=[pd.read_csv(folder / path) for path in curves],
+        rows=pd.read_parquet(folder / OUT_OF_FOLD),
+        votes=hashes(lock["prepare"], "deps")[params["data"]["raw"]],
+    )
+
+
+def _check_whole(folder: Path, folds: list[dict], lock: Lock, name: str) -> None:
+    """Whether the metrics are of these trainings, and these of the params beside them."""
+    try:
+        check_params(folder, lock)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    evaluated = _json(folder / PROVENANCE)
+    anew = [fold["fold"] for fold in folds if fold not in evaluated]
+    if anew:
+        raise UserError(
+            f"{name}: expected the metrics of its trainings, found fold "
+            f"{', '.join(map(str, anew))} trained anew since `evaluate` ran: run `dvc repro`"
+        )
+
+
+def _require(folder: Path, paths: Iterable[Path], name: str) -> None:
+    missing = [str(path) for path in paths if not (folder / path).exists()]
+    if missing:
+        raise UserError(
+            f"{name}: {', '.join(missing)} not found; only a pipeline that has ended has results: "
+            "run `dvc repro`, or `dvc checkout` if it has run"
+        )
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,88 @@
+"""The model that MLflow loads and serves: a run's Ensemble on a frame of texts.
+
+MLflow keeps a copy of this file with the model, and runs it to load the model.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow.models import Model, ModelSignature, set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, Schema
+
+from stages.votes.battles import TURNS, WINNERS, BadRow
+from stages.votes.texts import from_texts
+
+CODE = Path(__file__).parent.parent
+REQUIREMENTS = CODE.parent / "requirements.txt"
+OUTS = "outs"  # the artifact: a folder laid out as the repository
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("string", name) for name in TURNS]),
+    outputs=Schema([ColSpec("double", name) for name in WINNERS]),
+)
+EXAMPLE = pd.DataFrame(
+    [
+        ["What is the capital of Peru?", "Lima.", "I don't know."],
+        ['["Hi!", "And in French?"]', '["Hello!", "Bonjour !"]', '["Hi.", "No idea."]'],
+    ],
+    columns=list(TURNS),
+)
+
+
+class PreferenceModel(PythonModel):
+    """Which of two answers a person would choose."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Fetch the base's weights, unless they are here, and put the adapters on it."""
+        from stages.runs.ensemble import Ensemble  # takes seconds, and logging does not need it
+
+        self.ensemble = Ensemble(Path(context.artifacts[OUTS]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None
+    ) -> pd.DataFrame:
+        """Calibrated probabilities, a row a battle, of WINNERS.
+
+        Args:
+            model_input: prompt, response_a and response_b: texts, or lists of turns,
+                as they are or as JSON.
+
+        Raises:
+            MlflowException: a value is neither; the server answers with status 400.
+        """
+        try:
+            battles = from_texts(model_input)
+        except BadRow as error:
+            raise mlflow.MlflowException.invalid_parameter_value(str(error)) from None
+        return pd.DataFrame(self.ensemble.predict(battles).final, columns=list(WINNERS))
+
+
+def save(files: Sequence[Path], model: Model, folder: Path) -> None:
+    """Write a model's folder as MLflow lays it out; the base's weights are not part of it.
+
+    Args:
+        files: what an Ensemble reads, relative to the working folder.
+        model: the model's record in MLflow.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        outs = Path(temporary) / OUTS
+        for path in files:
+            (outs / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, outs / path)
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=__file__,
+            artifacts={OUTS: str(outs)},
+            code_paths=[str(CODE)],
+            pip_requirements=str(REQUIREMENTS),
+            signature=SIGNATURE,
+            input_example=EXAMPLE,
+            mlflow_model=model,
+        )
+
+
+set_model(PreferenceModel())

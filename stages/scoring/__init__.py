@@ -1,0 +1,1 @@
+"""How good probabilities are: scores, intervals, calibration, baselines, and what was learned."""

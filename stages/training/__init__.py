@@ -1,0 +1,1 @@
+"""The training of one fold: gates, trainer, memory, checkpoints."""

@@ -1,0 +1,209 @@
+"""Train one fold and predict its held-out battles: the core, free of DVC and MLflow."""
+
+import platform
+import resource
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from peft import PeftModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from stages.config.params import Params
+from stages.counting.offset import Offset, fold_offsets
+from stages.devices import processes
+from stages.model import sharding
+from stages.model.build import build
+from stages.model.examples import Examples, tokenize
+from stages.model.passes import Compute, compute_for
+from stages.model.prompts import Template
+from stages.training import gates
+from stages.training.checkpoints import last_checkpoint
+from stages.training.fast import make_fast, repeatable
+from stages.training.trainer import PackedTrainer, predict_together
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a fold leaves behind.
+
+    Attributes:
+        predictions: id, tokens, tokens_dropped and the logits of both orders.
+        curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
+        summary: gates, cost and facts of the run, as JSON holds them.
+        offset: what was added to the logits, if anything.
+    """
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    predictions: pd.DataFrame
+    curves: pd.DataFrame
+    summary: dict
+    offset: Offset | None
+
+
+@repeatable()
+def train_fold(
+    weights: Path, training: pd.DataFrame, held_out: pd.DataFrame, params: Params, folder: Path
+) -> Trained:
+    """Train on one frame of battles and predict the other in both orders.
+
+    Args:
+        weights: the checkpoint, a folder in transformers' layout.
+        training, held_out: id, group, prompt, response_a, response_b (lists of turns), label.
+        folder: where checkpoints are kept; the newest whole one is taken up again.
+
+    Raises:
+        GateFailed: the run cannot learn, or went wrong.
+    """
+    transformers.set_seed(params.train.seed)
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    template = Template(tokenizer, params.budget.max_tokens, params.prompt)
+    examples, validation, offset = _read(training, held_out, template, params.train.offset)
+    truth = dict(zip(training.id, training.label, strict=True))
+    passed = gates.check_votes(examples, validation, truth)
+    compute = compute_for(params, tokenizer)
+    load = sharding.build_sharded if sharding.wanted() else build
+    model = load(weights, params.train, compute.device)
+    few = a_few(examples)
+    passed += gates.check_before(model, few, compute)
+    compute, plan, passed_as_well = make_fast(model, few, compute, params)
+    passed += passed_as_well
+    print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
+    print(f"memory: {plan}")
+
+    trainer = PackedTrainer(model, examples, validation, compute, params, folder)
+    _train(trainer, folder)
+    passed += gates.require([gates.adapter_moved(model)])
+    orders = {"ab": False, "ba": True}
+    logits = {o: predict_together(model, validation, compute, orders[o]) for o in orders}
+    final_loss = _log_loss(logits["ab"], validation.labels)
+    curves = _curves(trainer, final_loss)
+    summary = {
+        **_facts(model, trainer, compute, examples, validation),
+        **{name: name in (gate.name for gate in passed) for name in ("compiled", "recorded")},
+        "memory": str(plan),
+        "offset": offset is not None,
+        "first_loss": float(curves.training_loss.dropna().iloc[0]),
+        "gates": [asdict(gate) for gate in passed],
+    }
+    return Trained(model, tokenizer, _predictions(validation, logits), curves, summary, offset)
+
+
+def _read(
+    training: pd.DataFrame, held_out: pd.DataFrame, template: Template, with_offset: bool
+) -> tuple[Examples, Examples, Offset | None]:
+    """Both frames as the model sees them, and the offset that is added to their logits."""
+    offset = own = unseen = None
+    if with_offset:
+        offset, own, unseen = fold_offsets(training, held_out)
+        print(f"offset: length and format, fitted on {len(training)} votes, added to the logits")
+    return tokenize(training, template, own), tokenize(held_out, template, unseen), offset
+
+
+def _train(trainer: PackedTrainer, folder: Path) -> None:
+    """From the newest whole checkpoint, if there is one."""
+    checkpoint = last_checkpoint(folder)
+    processes.agree(checkpoint and checkpoint.name, "checkpoint")
+    if checkpoint:
+        print(f"going on from step {checkpoint.name.removeprefix('checkpoint-')}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def a_few(examples: Examples) -> Examples:
+    """Two examples of usual length and the one with the most to truncate: the gates' material."""
+    by_length = sorted(range(len(examples)), key=lambda i: sum(map(len, examples.rounds[i])))
+    middle = len(by_length) // 2
+    return examples.subset([*by_length[middle - 1 : middle + 1], by_length[-1]])
+
+
+def _log_loss(logits: np.ndarray, labels: list[int]) -> float:
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.tensor(labels))
+    return loss.item()
+
+
+def _curves(trainer: PackedTrainer, final_loss: float) -> pd.DataFrame:
+    names = {
+        "loss": "training_loss",
+        "eval_loss": "validation_loss",
+        "learning_rate": "lr",
+        "grad_norm": "grad_norm",
+    }
+    last = {"step": trainer.state.max_steps, "eval_loss": final_loss}
+    history = pd.DataFrame([*trainer.state.log_history, last]).reindex(columns=["step", *names])
+    curves = history.groupby("step", as_index=False).first().rename(columns=names)
+    curves = curves[curves[list(names.values())].notna().any(axis=1)]
+    curves.insert(1, "epoch", curves.step / trainer.steps_per_epoch)
+    return curves
+
+
+def _predictions(validation: Examples, logits: dict[str, np.ndarray]) -> pd.DataFrame:
+    encoded = [validation.encode(i) for i in range(len(validation))]
+    frame = pd.DataFrame(
+        {
+            "id": pd.array(validation.ids, dtype="string"),
+            "tokens": np.array([len(e) for e in encoded], dtype=np.int32),
+            "tokens_dropped": np.array([e.dropped for e in encoded], dtype=np.int32),
+        }
+    )
+    for order, values in logits.items():
+        for column, name in enumerate(("a", "b", "tie")):
+            frame[f"{order}_{name}"] = values[:, column]
+    return frame
+
+
+def _facts(
+    model: PeftModel,
+    trainer: PackedTrainer,
+    compute: Compute,
+    examples: Examples,
+    validation: Examples,
+) -> dict:
+    lengths = [len(examples.encode(i)) for i in range(len(examples))]
+    encoded = [validation.encode(i) for i in range(len(validation))]
+    tokens_seen = sum(lengths[i] for step in trainer.steps for i in step.examples)
+    dropped = [e.dropped for e in encoded]
+    return {
+        "examples": len(examples),
+        "steps": trainer.state.max_steps,
+        "tokens_seen": tokens_seen,
+        "train_seconds": trainer.seconds,
+        "tokens_per_second": tokens_seen / trainer.seconds,
+        "peak_memory_gib": max(processes.gather(peak_memory(compute.device))),
+        "dtype": str(compute.dtype).removeprefix("torch."),
+        "device": device_name(compute.device),
+        "processes": processes.count(),
+        "attention": model.config._attn_implementation,
+        "truncated_share": statistics.fmean(d > 0 for d in dropped),
+        "tokens_dropped_share": sum(dropped) / sum(len(e) + e.dropped for e in encoded),
+        "adapter_norm": sum(
+            p.norm().item() ** 2 for n, p in model.named_parameters() if "lora_B" in n
+        )
+        ** 0.5,
+    }
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory in use so far, in GiB: of the device, or of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def device_name(device: torch.device) -> str:
+    """The processor, as reports name it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu: {_cpu()}, {torch.get_num_threads()} threads"
+
+
+def _cpu() -> str:
+    """The model of the CPU: another one rounds otherwise."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

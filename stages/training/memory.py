@@ -1,0 +1,169 @@
+"""How much of a step is kept in memory, decided before the first one.
+
+A layer's activations are either kept for the backward pass or, of all but its input, computed
+again (Chen et al. 2016). Both give the same gradients; the second costs a third more. So as few
+layers are recomputed as the memory allows, which is measured on the model itself with a full row.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from stages.config.errors import UserError
+from stages.devices import processes
+from stages.model.layers import decoder_layers, recompute
+from stages.model.passes import Compute, accumulate
+
+MARGIN = 0.95  # share of the memory to plan with: fragments, and rows of another mix
+Peak = Callable[[int, int], int | None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a step keeps.
+
+    Attributes:
+        row_tokens: tokens of one packed row.
+        recomputed: layers that keep only their input.
+        layers: of the backbone.
+        peak: bytes that a step is expected to need, and `limit` those there are; 0 if not measured.
+    """
+
+    row_tokens: int
+    recomputed: int
+    layers: int
+    peak: int = 0
+    limit: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.recomputed} of {self.layers} layers recomputed, rows of {self.row_tokens}"
+        if not self.limit:
+            return f"{text} tokens"
+        return f"{text} tokens, {_gib(self.peak)} of {_gib(self.limit)} GiB expected"
+
+
+def fit(
+    model: PeftModel, compute: Compute, wanted: int | str, max_tokens: int, recorded: bool = False
+) -> Plan:
+    """Decide what a step keeps and set the model to it.
+
+    Args:
+        wanted: how many layers recompute; `auto` is as few as fit, and none on the CPU.
+        max_tokens: of the longest example; no row can be shorter.
+        recorded: whether passes are to be recorded; see `choose`.
+
+    Raises:
+        UserError: not even one example fits with every layer recomputed.
+    """
+    layers = len(decoder_layers(model))
+    if wanted != "auto":
+        plan = Plan(compute.token_budget, min(wanted, layers), layers)
+    elif compute.device.type == "cpu":
+        plan = Plan(compute.token_budget, 0, layers)
+    else:
+        adam = 8 * sum(p.numel() for p in model.parameters() if p.requires_grad)
+        limit = min(processes.gather(int(MARGIN * _limit(compute.device)) - adam))
+        plan = choose(
+            lambda recomputed, tokens: _peak(model, compute, recomputed, tokens, max_tokens),
+            layers,
+            compute.token_budget,
+            max_tokens,
+            limit,
+            max(processes.gather(torch.cuda.memory_allocated(compute.device)))
+            if recorded
+            else None,
+        )
+    recompute(model, plan.recomputed)
+    return plan
+
+
+def choose(
+    peak: Peak,
+    layers: int,
+    row_tokens: int,
+    max_tokens: int,
+    limit: int,
+    resting: int | None = None,
+) -> Plan:
+    """The longest rows, and then the fewest recomputed layers, that stay below a limit.
+
+    Args:
+        peak: bytes that a step needs by number of recomputed layers and tokens of a row, or None
+            where it runs out of memory.
+        limit: bytes.
+        resting: bytes in use between steps, if passes are recorded: what their steps need is kept,
+            and passes with all layers recomputed need their own beside it.
+    """
+    most = layers - 1  # the last layer keeps next to nothing
+
+    def spare(least: int) -> int:
+        return 0 if resting is None else least - resting
+
+    while (least := peak(most, row_tokens)) is None or least + spare(least) > limit:
+        if row_tokens == max_tokens:
+            needed = "more than there is" if least is None else f"{_gib(least + spare(least))} GiB"
+            raise UserError(
+                f"one example of {max_tokens} tokens needs {needed} with every layer recomputed, "
+                f"of {_gib(limit)} GiB to plan with: lower the scale's max_tokens, take a smaller "
+                "backbone, or a GPU with more memory"
+            )
+        row_tokens = max(row_tokens // 2, max_tokens)
+    # What a layer keeps shows between one kept and three: one is always there, if only recomputed.
+    one, three = (peak(max(most - kept, 0), row_tokens) for kept in (1, 3))
+    beside = spare(least)
+    room = limit - beside
+    if one is None or one > room or three is None:
+        return Plan(row_tokens, most, layers, least + beside, limit)
+    layer = max((three - one) / 2, 1)
+    kept = min(most, 1 + int((room - one) / layer))
+    expected = one + int((kept - 1) * layer) + beside
+    return Plan(row_tokens, most - kept, layers, expected, limit)
+
+
+def full_row(tokens: int, max_tokens: int) -> list[list[int]]:
+    """Token ids of examples that fill a row of so many tokens, as long as examples may be."""
+    whole, rest = divmod(tokens, max_tokens)
+    return [[0] * n for n in [*[max_tokens] * whole, *([rest] if rest else [])]]
+
+
+def _limit(device: torch.device) -> int:
+    """Bytes that this process may have: what is free or already its own, and what it is allowed."""
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = torch.cuda.get_per_process_memory_fraction(device) * total
+    return int(min(free + torch.cuda.memory_reserved(device), allowed))
+
+
+def _peak(
+    model: PeftModel, compute: Compute, recomputed: int, tokens: int, max_tokens: int
+) -> int | None:
+    """Bytes at the peak of a step with one full row, of the process that needs most.
+
+    None if some process does not have them.
+    """
+    peaks = processes.gather(_own_peak(model, compute, recomputed, tokens, max_tokens))
+    return None if None in peaks else max(peaks)
+
+
+def _own_peak(
+    model: PeftModel, compute: Compute, recomputed: int, tokens: int, max_tokens: int
+) -> int | None:
+    recompute(model, recomputed)
+    model.train()
+    ids = full_row(tokens, max_tokens)
+    row = replace(compute, token_budget=tokens)
+    torch.cuda.reset_peak_memory_stats(compute.device)
+    try:
+        accumulate(model, ids, [0] * len(ids), row, Tensor.backward)
+        return torch.cuda.max_memory_allocated(compute.device)
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        model.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f}"

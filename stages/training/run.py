@@ -1,0 +1,83 @@
+"""The training of one fold, from the files that its stage reads to those that it writes."""
+
+import json
+import os
+import shutil
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+import pandas as pd
+import transformers
+from filelock import FileLock
+
+from stages.backbones import sources
+from stages.config import paths
+from stages.config.errors import UserError
+from stages.config.params import Params, load
+from stages.config.paths import BATTLES, FOLDS, OFFSET_FILE, WEIGHTS
+from stages.config.root import state
+from stages.config.versions import versions
+from stages.devices import processes
+from stages.training.checkpoints import writing
+from stages.training.fingerprint import fingerprint
+from stages.training.fold import Trained, train_fold
+
+
+def run(fold: int) -> None:
+    """Train a fold's adapter and write it, its held-out predictions, its summary and curves.
+
+    Of several processes all train, and the first holds the lock and writes.
+    """
+    transformers.logging.set_verbosity_error()  # gates and errors are ours to tell
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # PEFT's calls
+    params = load()
+    record, weights, battles = read_inputs(params)
+    key = fingerprint(record, fold, params, [BATTLES, FOLDS])
+    folder = state() / "checkpoints" / key[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    first = os.environ.get("RANK", "0") == "0"
+    with FileLock(folder.with_suffix(".lock")) if first else nullcontext():
+        processes.connect()
+        trained = train_fold(
+            weights, battles[battles.fold != fold], battles[battles.fold == fold], params, folder
+        )
+        processes.disconnect()
+        if first:
+            facts = {"fold": fold, "fingerprint": key, "checkpoint": record}
+            facts["objective"] = params.train.objective
+            with writing(f"what fold {fold} has learned", Path.cwd()):
+                _write(fold, trained, {**facts, **trained.summary, "versions": versions()})
+            shutil.rmtree(folder)
+
+
+def read_inputs(params: Params) -> tuple[dict, Path, pd.DataFrame]:
+    """The checkpoint's record and its folder, and the battles with their groups and folds.
+
+    Raises:
+        UserError: a stage that makes them has not run.
+    """
+    if missing := [str(path) for path in (BATTLES, FOLDS, WEIGHTS) if not path.exists()]:
+        raise UserError(
+            f"{', '.join(missing)} not found: run `dvc repro prepare split weights` first"
+        )
+    record = json.loads(WEIGHTS.read_text(encoding="utf-8"))
+    weights = sources.fetch(record, params.checkpoint, state())
+    battles = pd.read_parquet(BATTLES).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
+    return record, weights, battles
+
+
+def _write(fold: int, trained: Trained, summary: dict) -> None:
+    adapter = paths.adapter(fold)
+    for path in (adapter, paths.predictions(fold), paths.summary(fold)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    trained.model.save_pretrained(adapter)
+    trained.tokenizer.save_pretrained(adapter)
+    if trained.offset:
+        trained.offset.save(adapter / OFFSET_FILE)
+    else:
+        (adapter / OFFSET_FILE).unlink(missing_ok=True)  # of a run that DVC did not start
+    trained.predictions.to_parquet(paths.predictions(fold), index=False)
+    trained.curves.to_csv(paths.curves(fold), index=False)
+    text = json.dumps(summary, indent=2, ensure_ascii=False)
+    paths.summary(fold).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,269 @@
+"""Training on packed rows: transformers' Trainer with its step, order and validation replaced."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from stages.config.errors import UserError
+from stages.config.params import Params
+from stages.devices import processes
+from stages.model.build import adapter_parameters, head_parameters
+from stages.model.examples import Examples
+from stages.model.layers import recompute_all
+from stages.model.packing import Step, plan, share
+from stages.model.passes import Compute, accumulate, class_logits
+from stages.model.sharding import sharded
+from stages.training.checkpoints import saving
+from stages.training.gates import require_finite
+from stages.votes.labels import MIRRORED
+
+IDLE = [0]  # the tokens of a pass that counts nothing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A process's share of a step's examples: their tokens, labels and offsets as shown.
+
+    Attributes:
+        of: examples of the whole step.
+    """
+
+    ids: Sequence[Sequence[int]]
+    labels: Sequence[int]
+    offsets: np.ndarray | None
+    of: float
+
+
+NOTHING = Batch([IDLE], [0], None, of=math.inf)
+
+
+class PackedTrainer(Trainer):
+    """One pass over a plan of steps; each step's examples are packed into rows of a token budget.
+
+    The Trainer keeps what it does well: schedule, clipping, checkpoints, resuming, several devices,
+    progress. To it the plan is one epoch, so that a resumed run finds its place exactly.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        examples: Examples,
+        validation: Examples,
+        compute: Compute,
+        params: Params,
+        folder: Path,
+    ) -> None:
+        budget = params.budget
+        self.examples, self.validation, self.compute = examples, validation, compute
+        self.steps = plan(
+            len(examples), budget.batch_size, budget.epochs, params.train.swap, params.train.seed
+        )
+        self.steps_per_epoch = len(self.steps) // budget.epochs
+        self.seconds = 0.0
+        self.last_loss = torch.zeros(()), 0
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        processes.alike(self.trained)
+        model._is_accelerate_prepared = True  # keeps Accelerate from wrapping it: see processes
+        super().__init__(
+            model=model,
+            args=_arguments(params, folder, len(self.steps), self.steps_per_epoch, compute.device),
+            eval_dataset=validation,
+            optimizers=(_optimizer(model, params), None),
+            callbacks=[_Steps(self)],
+        )
+        if compute.dtype == torch.float16:  # whose gradients would vanish unless scaled up
+            self.accelerator.scaler = torch.amp.GradScaler(compute.device.type)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Every process reads the whole plan and takes its share of each step."""
+        return DataLoader(self.steps, batch_size=1, collate_fn=lambda steps: steps[0])
+
+    def get_batch_samples(self, steps: Iterator[Step], *_: object) -> tuple[list[Step], None]:
+        """One item of the loader is one optimiser step."""
+        return [next(steps)], None
+
+    def training_step(self, model: nn.Module, step: Step, *_: object) -> Tensor:
+        """Accumulate the gradient of one global batch; returns its mean loss."""
+        start = time.perf_counter()
+        model.train()
+        shown = list(zip(step.examples, step.swapped, strict=True))
+        encoded = [self.examples.encode(i, swapped).ids for i, swapped in shown]
+        mine = share([len(ids) for ids in encoded], processes.rank(), processes.count())
+        batch = Batch(
+            [encoded[k] for k in mine],
+            [self.examples.label(*shown[k]) for k in mine],
+            np.array([self.examples.offset(*shown[k]) for k in mine]),
+            of=len(encoded),
+        )
+        idle = _idle(self.model, batch.ids, self.compute)
+        loss = self._accumulate_in_memory(model, batch)
+        for _ in range(idle):
+            self._accumulate(model, NOTHING)
+        processes.add_up(loss, self.trained)
+        if self.accelerator.scaler:
+            self.accelerator.scaler.unscale_(self.optimizer.optimizer)
+        self.last_loss = loss, self.state.global_step + 1
+        self.seconds += time.perf_counter() - start
+        return loss
+
+    def require_finite_loss(self) -> None:
+        """Stop if the last step's loss is no number; asked seldom, to keep no GPU waiting."""
+        loss, step = self.last_loss
+        require_finite("training_loss", loss.item(), step)
+
+    def _accumulate_in_memory(self, model: nn.Module, batch: Batch) -> Tensor:
+        """As `_accumulate`; where memory runs out, again unrecorded, then with all recomputed."""
+        while True:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._accumulate(model, batch)
+            step = self.state.global_step + 1
+            recorder = self.compute.recorder
+            if recorder and recorder.stop():
+                print(f"out of memory at step {step}: from here on passes are not recorded")
+            elif not sharded(self.model) and recompute_all(self.model):
+                print(f"out of memory at step {step}: from here on every layer is recomputed")
+            else:
+                raise UserError(
+                    f"out of memory at step {step} with every layer recomputed: lower the scale's "
+                    f"token_budget, here {self.compute.token_budget}, or take a GPU with more "
+                    "memory; the same command goes on from the last checkpoint"
+                )
+            model.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+
+    def _accumulate(self, model: nn.Module, batch: Batch) -> Tensor:
+        backward = self.accelerator.backward
+        return accumulate(
+            model, batch.ids, batch.labels, self.compute, backward, batch.of, batch.offsets
+        )
+
+    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
+        """Validation loss, answers in the file's order, in nats an example.
+
+        The last epoch's is left to the out-of-fold predictions, which measure the same.
+        """
+        if self.state.global_step == self.state.max_steps:
+            return {}
+        loss = log_loss(self.model, self.validation, self.compute)
+        self.log({"eval_loss": loss})
+        return {"eval_loss": loss}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with the epochs of the plan, and the seconds so far, which resuming continues."""
+        super().log({**logs, "train_seconds": self.seconds}, start_time)
+
+    def _save_checkpoint(self, *args: object) -> None:
+        try:
+            with saving(self.state.global_step, Path(self.args.output_dir)):
+                super()._save_checkpoint(*args)
+        except UserError as error:
+            if self.state.global_step < self.state.max_steps:
+                raise
+            print(
+                f"training has ended without its last checkpoint, going on to its results: {error}"
+            )
+
+    def floating_point_ops(self, inputs: Step) -> int:
+        """Not estimated: transformers counts padding, and there is none."""
+        return 0
+
+
+class _Steps(TrainerCallback):
+    """Lets a resumed run go on counting its seconds, and no broken one be saved."""
+
+    def __init__(self, trainer: PackedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
+        logged = [entry["train_seconds"] for entry in state.log_history if "train_seconds" in entry]
+        self.trainer.seconds = logged[-1] if logged else 0.0
+
+    def on_step_end(
+        self, args: object, state: TrainerState, control: TrainerControl, **__: object
+    ) -> None:
+        if control.should_log or control.should_save or control.should_training_stop:
+            self.trainer.require_finite_loss()
+
+
+def predict_together(
+    model: PeftModel, examples: Examples, compute: Compute, swapped: bool
+) -> np.ndarray:
+    """Logits of every example with its answers shown in one order: (examples, 3), float32.
+
+    The processes share the examples, and each gets all logits. Columns are always the file's own
+    A, B and tie, also when they were shown exchanged; offsets are added.
+    """
+    model.eval()
+    ids = [examples.encode(i, swapped).ids for i in range(len(examples))]
+    mine = share([len(tokens) for tokens in ids], processes.rank(), processes.count())
+    part = [ids[i] for i in mine]
+    progress = ("predict B/A" if swapped else "predict A/B") if processes.rank() == 0 else None
+    idle = _idle(model, part, compute)
+    found = class_logits(model, part, compute, progress)
+    for _ in range(idle):
+        class_logits(model, [IDLE], compute)
+    logits = torch.empty(len(ids), 3)
+    for index, values in processes.gather((mine, found)):
+        logits[index] = values
+    return (logits[:, list(MIRRORED)] if swapped else logits).numpy() + examples.offsets
+
+
+def _idle(model: PeftModel, ids: Sequence[Sequence[int]], compute: Compute) -> int:
+    """How many passes to make beside one's own rows: a base in shards asks all for as many."""
+    if not sharded(model):
+        return 0
+    rows = len(compute.rows(ids))
+    return max(processes.gather(rows)) - rows
+
+
+def log_loss(model: PeftModel, examples: Examples, compute: Compute) -> float:
+    """Mean three-class log loss over examples in the file's order."""
+    logits = torch.from_numpy(predict_together(model, examples, compute, swapped=False))
+    return nn.functional.cross_entropy(logits, torch.tensor(examples.labels)).item()
+
+
+def _optimizer(model: PeftModel, params: Params) -> torch.optim.AdamW:
+    groups = [
+        {"params": list(adapter_parameters(model).values()), "lr": params.adapter_lr},
+        {"params": list(head_parameters(model).values()), "lr": params.checkpoint.head_lr},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        weight_decay=params.train.optimizer.weight_decay,
+        fused=next(model.parameters()).device.type == "cuda",
+    )
+
+
+def _arguments(
+    params: Params, folder: Path, steps: int, steps_per_epoch: int, device: torch.device
+) -> TrainingArguments:
+    train = params.train
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,
+        per_device_train_batch_size=params.budget.batch_size,
+        lr_scheduler_type=train.optimizer.schedule,
+        warmup_steps=round(train.optimizer.warmup * steps),
+        max_grad_norm=train.optimizer.max_grad_norm,
+        eval_strategy="steps",
+        eval_steps=steps_per_epoch,
+        logging_first_step=True,
+        logging_steps=train.log_steps,
+        logging_nan_inf_filter=False,
+        save_steps=train.save_steps,
+        save_total_limit=2,
+        report_to="none",
+        remove_unused_columns=False,
+        seed=train.seed,
+        use_cpu=device.type == "cpu",
+    )

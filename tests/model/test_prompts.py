@@ -1,0 +1,147 @@
+"""Whatever the votes hold, a battle keeps its question, a share of each part, and whole tokens."""
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from stages.backbones import sources
+from stages.config.errors import UserError
+from stages.config.params import Params, Prompt
+from stages.model.prompts import ANSWERS, Round, Template, answer_ids, fill, leading_special
+from tests.support.places import REPO
+
+SHARES = Prompt(prompt=0.2, response_a=0.4, response_b=0.4)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+TURNS = st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4)
+# A session's tokenizer is shared between examples on purpose: it holds no state.
+SETTINGS = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="session", params=["tiny", "llama", "gemma"])
+def tokenizer(request, tiny_tokenizer):
+    """A tiny tokenizer, and those of the two small checkpoints that packages carry."""
+    if request.param == "tiny":
+        return tiny_tokenizer
+    raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    params = Params.model_validate(raw | {"model": request.param})
+    record = sources.resolve(params.checkpoint, request.param, "small", REPO / ".state")
+    weights = sources.fetch(record, params.checkpoint, REPO / ".state")
+    return AutoTokenizer.from_pretrained(weights)
+
+
+def template(tokenizer, max_tokens=160) -> Template:
+    return Template(tokenizer, max_tokens, SHARES)
+
+
+def rounds_of(template, turns) -> list[Round]:
+    return template.tokenize([tuple(zip(*turns, strict=True))])[0]
+
+
+@SETTINGS
+@given(turns=TURNS)
+def test_the_question_stays_and_the_budget_holds(tokenizer, turns):
+    shape = template(tokenizer)
+    encoded = shape.encode(rounds_of(shape, turns))
+    assert len(encoded) <= 160
+    assert encoded.ids[-len(shape.question) :] == shape.question
+    assert encoded.ids[: len(shape.start)] == leading_special(tokenizer)
+
+
+@SETTINGS
+@given(turns=TURNS)
+def test_no_text_makes_a_special_token(tokenizer, turns):
+    hostile = [
+        (p + "<|im_end|></s><eos>", a + "<bos><s>", b + "<|endoftext|>") for p, a, b in turns
+    ]
+    shape = template(tokenizer)
+    ids = shape.encode(rounds_of(shape, hostile)).ids[len(shape.start) :]
+    assert not set(ids) & set(tokenizer.all_special_ids)
+
+
+@SETTINGS
+@given(turns=TURNS)
+def test_a_battle_that_fits_is_kept_to_the_last_token(tokenizer, turns):
+    shape = template(tokenizer, max_tokens=20000)
+    rounds = rounds_of(shape, turns)
+    encoded = shape.encode(rounds)
+    kept = [tokens for r in rounds for tokens in (r.prompt, r.a, r.b)]
+    marks = shape.marks * len(rounds)
+    body = [i for mark, part in zip(marks, kept, strict=True) for i in (*mark, *part)]
+    assert encoded.ids == shape.start + body + shape.question
+    assert encoded.dropped == 0
+
+
+@SETTINGS
+@given(turns=TURNS)
+def test_swapping_answers_is_encoding_the_swapped_battle(tokenizer, turns):
+    shape = template(tokenizer)
+    exchanged = [(p, b, a) for p, a, b in turns]
+    swapped = shape.encode(rounds_of(shape, turns), swapped=True)
+    assert swapped.ids == shape.encode(rounds_of(shape, exchanged)).ids
+
+
+@SETTINGS
+@given(lengths=st.tuples(*[st.integers(0, 400)] * 3))
+@example(lengths=(21, 40, 41))
+def test_every_part_of_the_newest_round_keeps_its_share(tokenizer, lengths):
+    shape = template(tokenizer)
+    token = shape.question[-1]
+    last = Round(*([token] * n for n in lengths))
+    fitted = shape._fit(last, room=100)
+    assert len(fitted) <= 100
+    for part, whole, share in zip(
+        (fitted.prompt, fitted.a, fitted.b), lengths, shape.shares, strict=True
+    ):
+        assert len(part) >= min(whole, int(100 * share))
+
+
+def test_the_oldest_rounds_are_dropped_first(tokenizer):
+    shape = template(tokenizer)
+    turns = [(f"prompt {i}", f"first {i} " * 8, f"second {i} " * 8) for i in range(6)]
+    text = tokenizer.decode(shape.encode(rounds_of(shape, turns)).ids)
+    assert "prompt 5" in text and "first 5" in text and "second 5" in text
+    assert "prompt 0" not in text
+
+
+def test_counts_stand_before_their_answer_and_survive_truncation(tokenizer):
+    shape = Template(tokenizer, 1000, SHARES.model_copy(update={"counts": True}))
+    rounds = rounds_of(shape, [("p", "- one\n- two\n" * 300, "**short** answer")])
+    long = "1200 words, 600 lines, 600 list items, 0 headings, 0 bold, 0 code blocks"
+    short = "2 words, 1 lines, 0 list items, 0 headings, 1 bold, 0 code blocks"
+    for swapped, a, b in ((False, long, short), (True, short, long)):
+        encoded = shape.encode(rounds, swapped)
+        text = tokenizer.decode(encoded.ids).replace(" ", "")
+        assert f"AnswerA:({a})".replace(" ", "") in text
+        assert f"AnswerB:({b})".replace(" ", "") in text
+        assert encoded.dropped > 0
+
+
+def test_dropped_tokens_are_counted(tokenizer):
+    shape = template(tokenizer)
+    rounds = rounds_of(shape, [("p", "word " * 500, "other " * 500)])
+    encoded = shape.encode(rounds)
+    whole = template(tokenizer, max_tokens=20000).encode(rounds)
+    assert encoded.dropped == len(whole) - len(encoded)
+
+
+@given(lengths=st.lists(st.integers(0, 500), min_size=3, max_size=3), room=st.integers(0, 600))
+def test_room_is_filled_and_never_exceeded(lengths, room):
+    sizes = fill(lengths, (0.2, 0.4, 0.4), room)
+    assert sum(sizes) <= room
+    assert all(size <= length for size, length in zip(sizes, lengths, strict=True))
+    assert sum(sizes) >= min(room, sum(lengths)) - 3, "all but rounding is used"
+
+
+def test_answers_begin_with_tokens_of_their_own(tokenizer):
+    ids = answer_ids(tokenizer)
+    for id_, answer in zip(ids, ANSWERS, strict=True):
+        assert answer.strip().startswith(tokenizer.decode([id_]).strip())
+
+
+def test_a_budget_without_room_says_what_is_needed(tokenizer):
+    with pytest.raises(UserError, match=r"max_tokens .* is 64"):
+        template(tokenizer, max_tokens=64)

@@ -1,0 +1,316 @@
+"""Evaluation of planted backbones: did it learn, does it know more than counting, is all there."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages import baselines, evaluate
+from stages.config.errors import UserError
+from stages.config.params import Evaluate
+from stages.counting import regression
+from stages.counting.features import count_features
+from stages.scoring import scores
+from tests.support.places import REPO
+from tests.support.votes import make_folds, make_votes
+
+SETTINGS = Evaluate(draws=1000, confidence=0.95, equivalence=0.02, calibration="bias", rules=True)
+LABELS = ("a", "b", "tie")
+CHECKPOINT = {"family": "llama", "size": "small", "checkpoint": "tiny-llama", "revision": "abc"}
+
+
+class Case:
+    """Votes in which length matters, their folds and their baselines."""
+
+    def __init__(self, n: int, k: int) -> None:
+        self.votes = make_votes(n, 0.4)
+        self.labels = self.votes.label.to_numpy()
+        self.folds = make_folds(n, k)
+        self.features = count_features(self.votes)
+        self.baselines = baselines.predict_baselines(self.votes, self.features, self.folds)
+        groups = [f"group-{i // 2}" for i in range(n)]
+        self.rows = self.votes[["id", "label"]].assign(group=groups, fold=self.folds)
+
+    def predictions(self, logits: np.ndarray) -> pd.DataFrame:
+        frame = self.rows[["id", "fold"]].assign(tokens=10, tokens_dropped=0)
+        columns = [f"{order}_{label}" for order in ("ab", "ba") for label in LABELS]
+        return frame.join(pd.DataFrame(np.hstack([logits, logits]), columns=columns))
+
+    def evaluate(self, logits: np.ndarray, offset: bool = False) -> dict:
+        probabilities, _ = self.probabilities(logits)
+        return evaluate.evaluate(self.rows, probabilities, SETTINGS, 0, offset)[0]
+
+    def probabilities(self, logits: np.ndarray) -> tuple[dict, dict]:
+        ab, ba = evaluate.order_probabilities(self.predictions(logits))
+        battles = self.votes.assign(fold=self.folds, group=self.rows.group)
+        return evaluate.all_probabilities(battles, ab, ba, self.baselines, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case(900, 3)
+
+
+def one_hot(labels: np.ndarray) -> np.ndarray:
+    return np.eye(3)[labels]
+
+
+def test_an_informative_backbone_has_learned_more_than_length(case):
+    noise = np.random.default_rng(0).normal(size=(900, 3))
+    metrics = case.evaluate(0.5 * one_hot(case.labels) + 0.3 * noise)
+    assert metrics["learned"] == "yes" and metrics["gain_over_prior_low"] > 0
+    assert metrics["gain_beyond_features_low"] > 0.05
+
+
+def test_a_backbone_at_the_prior_has_not_learned(case):
+    noise = np.random.default_rng(0).normal(size=(900, 3))
+    metrics = case.evaluate(np.log(case.baselines["prior"]) + 0.01 * noise)
+    assert metrics["learned"] == "no"
+    assert metrics["log_loss"] == pytest.approx(metrics["prior_log_loss"], abs=1e-3)
+    assert metrics["gain_beyond_features_low"] < 0 < metrics["gain_beyond_features_high"] + 0.01
+
+
+def test_an_offset_alone_is_no_learning(case):
+    noise = np.random.default_rng(0).normal(size=(900, 3))
+    offset = np.log(case.baselines["counts"])
+    nothing, something = offset + 0.01 * noise, offset + 0.5 * one_hot(case.labels)
+    assert case.evaluate(nothing)["learned"] == "yes", "it does beat the class prior"
+    metrics = case.evaluate(nothing, offset=True)
+    assert metrics["learned"] == "no" and metrics["gain_over_prior_low"] > 0
+    told = f"offset alone (length and format) {metrics['baselines']['counts']:.4f}, gain "
+    assert f"is no better than the {told}" in evaluate.verdict(metrics)
+    assert case.evaluate(something, offset=True)["learned"] == "yes"
+
+
+def test_noise_is_not_taken_for_learning(case):
+    noise = np.random.default_rng(0).normal(size=(900, 3))
+    metrics = case.evaluate(0.3 * noise)
+    assert metrics["learned"] in ("no", "undecided") and metrics["gain_over_prior"] < 0
+    assert metrics["gain_beyond_features_low"] < 0.002
+
+
+def test_what_a_fold_is_scored_on_has_no_part_in_what_pools_its_predictions(case):
+    """The backbone is made of the same votes as the counts: across folds, these give it away."""
+    rng = np.random.default_rng(1)
+    shuffled = rng.permutation(case.labels)
+    inputs = regression.count_inputs(case.features)
+    counts, sharper = (regression.out_of_fold(inputs, shuffled, case.folds, c) for c in (0.002, 1))
+    groups = case.rows.group.to_numpy()
+
+    def pooled(*predictions: np.ndarray, labels: np.ndarray = shuffled) -> np.ndarray:
+        return evaluate.pooled(predictions, labels, case.folds, groups)
+
+    with_sharper = pooled(counts, sharper)
+    gain = scores.log_loss(shuffled, pooled(counts)) - scores.log_loss(shuffled, with_sharper)
+    assert gain < 0.003, "in noise there is nothing to gain"
+    others = np.where(case.folds == 0, shuffled, rng.permutation(shuffled))
+    changed = pooled(counts, sharper, labels=others) != with_sharper
+    assert not changed[case.folds == 0].any() and changed[case.folds != 0].any()
+
+
+def test_what_pooling_does_to_the_counts_is_no_gain_of_the_backbone():
+    baseline, calibrated = np.array([1.0, 1.2]), np.array([0.9, 1.1])
+    assert evaluate.beyond_baseline(baseline, calibrated, calibrated).tolist() == [0, 0]
+    worsened, with_backbone = baseline + 0.2, baseline + 0.1
+    found = evaluate.beyond_baseline(baseline, worsened, with_backbone)
+    assert found == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("labels", [[2, 2, 2, 2], [0, 1, 2, 0]], ids=["ties only", "one prompt"])
+def test_too_few_votes_to_pool_keep_their_prediction(labels):
+    groups = np.zeros(4) if labels[0] == 0 else np.arange(4)
+    first, second = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 4))
+    found = evaluate.pooled([first, second], np.array(labels), np.zeros(4), groups)
+    assert (found == first).all()
+
+
+def test_a_backbone_that_knows_only_length_adds_nothing_to_length(case):
+    ratio = np.log(case.features.words_a / case.features.words_b).to_numpy()
+    metrics = case.evaluate(np.column_stack([0.4 * ratio, -0.4 * ratio, np.zeros(900)]))
+    assert metrics["learned"] == "yes"
+    low, high = (metrics[f"gain_beyond_features_{end}"] for end in ("low", "high"))
+    assert low < 0.005 and high > -0.005 and abs(metrics["gain_beyond_features"]) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "answer"),
+    [(0.001, 0.1, "yes"), (-0.1, 0.004, "no"), (-0.1, 0.1, "undecided"), (0, 0, "no")],
+)
+def test_learned_is_read_from_the_interval(low, high, answer):
+    assert evaluate.learned(low, high, equivalence=0.005) == answer
+
+
+def test_metrics_are_finite_and_named_alike_for_every_backbone(case):
+    good, flat = case.evaluate(one_hot(case.labels)), case.evaluate(np.zeros((900, 3)))
+    assert flatten(good).keys() == flatten(flat).keys()
+    assert all(math.isfinite(v) for v in flatten(good).values() if not isinstance(v, str))
+    assert set(good["folds"]) == {"fold_0", "fold_1", "fold_2"}
+    losses = [fold["log_loss"] for fold in good["folds"].values()]
+    assert good["log_loss_fold_std"] == pytest.approx(np.std(losses, ddof=1))
+    assert flat["log_loss"] == pytest.approx(math.log(3)) and flat["order_consistency"] == 1
+
+
+def test_two_folds_of_few_rows_still_give_numbers():
+    small = Case(40, 2)
+    noise = np.random.default_rng(0).normal(size=(40, 3))
+    metrics = small.evaluate(0.1 * noise)
+    assert all(math.isfinite(v) for v in flatten(metrics).values() if not isinstance(v, str))
+    assert metrics["gain_over_prior_high"] - metrics["gain_over_prior_low"] > 0
+
+
+def test_orders_are_averaged_as_probabilities(case):
+    logits = np.log([[0.8, 0.1, 0.1]]), np.log([[0.4, 0.5, 0.1]])
+    frame = case.predictions(np.zeros((900, 3))).head(1)
+    for order, values in zip(("ab", "ba"), logits, strict=True):
+        frame[[f"{order}_{label}" for label in LABELS]] = values
+    ab, ba = evaluate.order_probabilities(frame)
+    quality = evaluate.quality(np.array([0]), ab, ba)
+    assert quality["log_loss"] == pytest.approx(-math.log(0.6))
+    assert quality["log_loss_single"] == pytest.approx(-math.log(0.8))
+    assert quality["order_consistency"] == 0
+
+
+@pytest.mark.parametrize("learned", ["yes", "no", "undecided"])
+def test_the_report_says_in_words_whether_it_learned(case, learned):
+    probabilities, _ = case.probabilities(np.zeros((900, 3)))
+    metrics, ladder = evaluate.evaluate(case.rows, probabilities, SETTINGS, seed=0)
+    text = evaluate.report(metrics | {"learned": learned}, ladder, "tiny-llama", 0.95)
+    words = {"yes": "has learned", "no": "has not learned", "undecided": "is undecided"}
+    assert words[learned] in text and "tiny-llama: 900 rows in 3 folds" in text
+    assert "class prior" in text and "95 % interval" in text
+    assert ("It passed every gate, so it is able to learn" in text) == (learned == "no")
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch, case):
+    """A workspace as the stages before `evaluate` leave it, with a backbone that has learned."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data/prepared", "data/folds", "data/predictions", "metrics/folds"):
+        (tmp_path / folder).mkdir(parents=True)
+    raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    raw["split"]["folds"] = [0, 1, 2]
+    raw["evaluate"]["draws"] = 200
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    case.votes.sample(frac=1, random_state=0).to_parquet("data/prepared/battles.parquet")
+    case.rows.drop(columns="label").to_parquet("data/folds/folds.parquet")
+    baselines.main()
+    predictions = case.predictions(one_hot(case.labels) * 0.5)
+    for fold in range(3):
+        part = predictions[predictions.fold == fold].drop(columns="fold")
+        part.to_parquet(f"data/predictions/fold-{fold}.parquet")
+        write_record(tmp_path, fold)
+    return tmp_path
+
+
+def write_record(workspace, fold: int, **changes) -> None:
+    path = workspace / f"metrics/folds/fold-{fold}.json"
+    record = {"fold": fold, "checkpoint": CHECKPOINT, "objective": "classify", "offset": False}
+    record |= {"tokens_seen": 1000, "train_seconds": 10 + fold, "peak_memory_gib": 1 + fold}
+    path.write_text(json.dumps(record | changes), encoding="utf-8")
+    path.with_suffix(".csv").write_text(
+        "step,epoch,training_loss,validation_loss,lr,grad_norm\n"
+        f"5,0.5,{1.1 + fold},,0.1,1\n10,1.0,1.0,,0.1,1\n10,1.0,,{0.9 + fold / 10},,\n",
+        encoding="utf-8",
+    )
+
+
+def test_the_stage_writes_metrics_and_plots(workspace, capsys):
+    write_record(workspace, 7, checkpoint="a leftover of a run with more folds")
+    evaluate.main()
+    metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["learned"] == "yes" and metrics["n_rows"] == 900
+    assert metrics["tokens_seen"] == 3000 and metrics["peak_memory_gib"] == 3
+    assert metrics["tokens_per_second"] == pytest.approx(3000 / 33)
+    assert metrics["prior_log_loss"] == pytest.approx(metrics["baselines"]["prior"])
+    assert "tiny-llama" not in json.dumps(list(flatten(metrics)))
+    plots = {p.stem: pd.read_csv(p) for p in (workspace / "metrics/plots").iterdir()}
+    assert plots["training_loss"].to_dict("list") == {
+        "step": [5, 10],
+        "training_loss": pytest.approx([2.1, 1.0]),
+    }
+    assert plots["validation_loss"].epoch.tolist() == [0, 1]
+    assert plots["validation_loss"].validation_loss.tolist() == pytest.approx([math.log(3), 1.0])
+    assert plots["validation_loss"].to_beat.tolist() == [metrics["prior_log_loss"]] * 2
+    assert len(plots["confusion"]) == 900 and plots["calibration"]["count"].sum() == 900
+    assert (plots["confusion"].actual == plots["confusion"].predicted).mean() == 1
+    assert "The backbone has learned" in capsys.readouterr().out
+
+
+def test_the_out_of_fold_table_gives_the_metrics_again_and_holds_no_text(workspace, case):
+    evaluate.main()
+    metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))
+    table = pd.read_parquet(workspace / "data/evaluated/out_of_fold.parquet")
+    assert sorted(table.id) == sorted(case.rows.id)
+    ab, ba = (table[[f"{order}_{label}" for label in LABELS]].to_numpy() for order in ("ab", "ba"))
+    chosen = ((ab + ba) / 2)[np.arange(900), table.label]
+    assert -np.log(chosen).mean() == pytest.approx(metrics["log_loss"])
+    assert set(table.turns) == {len(turns) for turns in case.votes.prompt}
+    texts = table.select_dtypes(exclude="number").columns
+    assert set(texts) == {"id", "group", "script"} and set(table.script) == {"latin"}
+
+
+def test_the_baselines_stage_keeps_ids_and_rows(workspace, case):
+    table = pd.read_parquet("data/baselines/predictions.parquet")
+    assert table.id.tolist() == case.rows.id.tolist()
+    tfidf = table[[f"tfidf_{label}" for label in LABELS]].to_numpy()
+    assert tfidf == pytest.approx(case.baselines["tfidf"])
+    metrics = json.loads((workspace / "metrics/baselines.json").read_text(encoding="utf-8"))
+    assert set(metrics["counts"]) == {
+        "log_loss",
+        "gain_over_prior",
+        "gain_over_prior_low",
+        "gain_over_prior_high",
+        "accuracy",
+    }
+
+
+def predictions_of(workspace, fold: int) -> pd.DataFrame:
+    return pd.read_parquet(workspace / f"data/predictions/fold-{fold}.parquet")
+
+
+def test_missing_stray_and_double_predictions_are_named(workspace, case):
+    path = workspace / "data/predictions/fold-1.parquet"
+    rows, other = predictions_of(workspace, 1), predictions_of(workspace, 2)
+    pd.concat([rows.iloc[2:], rows.iloc[5:6], other.iloc[:1]]).to_parquet(path)
+    with pytest.raises(UserError) as raised:
+        evaluate.read_predictions(case.rows)
+    message = str(raised.value)
+    assert f"2 rows ({', '.join(sorted(rows.id.iloc[:2]))}) without a prediction" in message
+    assert f"1 row ({rows.id.iloc[5]}) predicted more than once" in message
+    assert f"1 row ({other.id.iloc[0]}) predicted by a fold that does not hold them" in message
+    assert "dvc repro --force --single-item train@1`" in message
+
+
+def test_predictions_that_are_not_finite_stop_the_stage(workspace, capsys):
+    rows = predictions_of(workspace, 2)
+    rows.loc[rows.index[3], "ba_tie"] = np.nan
+    rows.to_parquet(workspace / "data/predictions/fold-2.parquet")
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    assert f"fold-2.parquet: expected finite logits, found 1 row ({rows.id.iloc[3]})" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_fold_without_results_is_named(workspace, capsys):
+    (workspace / "data/predictions/fold-0.parquet").unlink()
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    assert "data/predictions/fold-0.parquet not found" in capsys.readouterr().err
+
+
+def test_folds_of_two_checkpoints_are_not_one_result(workspace):
+    write_record(workspace, 2, checkpoint=CHECKPOINT | {"checkpoint": "tiny-gemma"})
+    with pytest.raises(UserError, match="tiny-gemma"):
+        evaluate.read_summaries([0, 1, 2])
+
+
+def flatten(metrics: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in metrics.items():
+        inner = isinstance(value, dict)
+        flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat

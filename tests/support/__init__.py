@@ -1,0 +1,1 @@
+"""What tests share: made-up votes, tiny runs, clones of this checkout."""

@@ -1,0 +1,84 @@
+"""Clones of this checkout with tiny backbones, in which real git and real DVC run."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from tests.support.places import REPO
+
+
+class Clone:
+    """A clone of this checkout whose llama and gemma are tiny local checkpoints."""
+
+    def __init__(self, path: Path, tiny) -> None:
+        self.path = path
+        listed = subprocess.check_output(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPO, text=True
+        )
+        for name in listed.splitlines():
+            if (REPO / name).exists() and name != "dvc.lock" and not name.startswith("metrics/"):
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPO / name, path / name)
+        raw = yaml.safe_load((path / "params.yaml").read_text(encoding="utf-8"))
+        raw["scales"]["smoke"] |= {"rows": 40, "max_tokens": 128, "token_budget": 512}
+        raw["evaluate"]["draws"] = 200
+        for family, architecture in (("llama", "llama"), ("gemma", "gemma3")):
+            entry = {"folder": str(tiny(architecture)), "lr": 1.0e-3, "head_lr": 1.0e-3}
+            raw["backbones"][family]["small"] = entry
+        (path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+        self.git("init", "-q", "-b", "main")
+        self.commit("start")
+
+    def git(self, *arguments: str) -> None:
+        who = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+        subprocess.run(["git", *who, *arguments], cwd=self.path, check=True, capture_output=True)
+
+    def commit(self, message: str) -> None:
+        self.git("add", ".")
+        self.git("commit", "-qm", message)
+
+    def dvc(self, *arguments: str, succeeds: bool = True) -> str:
+        return self.run("dvc", *arguments, succeeds=succeeds)
+
+    def run(self, *command: str, succeeds: bool = True) -> str:
+        """Run a program of this environment in the clone; gives what it prints."""
+        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@example.invalid",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@example.invalid",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        # A file, not a pipe: a queue's workers would hold a pipe open.
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+            done = subprocess.run(
+                command,
+                cwd=self.path,
+                env=environment,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                timeout=600,
+            )
+            printed.seek(0)
+            output = printed.read()
+        assert (done.returncode == 0) == succeeds, output
+        return output
+
+    def stop_workers(self) -> None:
+        """End the queue's workers: at times one of DVC's outlives its empty queue."""
+        for pid in self.path.glob(".dvc/tmp/exps/celery/*.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid.read_text()), signal.SIGKILL)
+
+    def metrics(self) -> dict:
+        return json.loads((self.path / "metrics/metrics.json").read_text(encoding="utf-8"))

@@ -1,0 +1,47 @@
+"""A sound tiny run, for a test to break in one place."""
+
+import torch
+from transformers import AutoTokenizer
+
+from stages.model.build import build
+from stages.model.examples import tokenize
+from stages.model.objective import Objective
+from stages.model.passes import Compute
+from stages.model.prompts import Template
+from stages.training import gates
+from stages.training.fold import a_few
+
+CPU = torch.device("cpu")
+
+
+class Setting:
+    """A sound tiny run, for a test to break in one place."""
+
+    def __init__(self, checkpoint, battles, params):
+        self.params = params
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        template = Template(tokenizer, params.budget.max_tokens, params.prompt)
+        self.examples = a_few(tokenize(battles, template))
+        self.held_out = self.examples.subset([])
+        self.truth = dict(zip(battles.id, battles.label, strict=True))
+        self.checkpoint = checkpoint
+        self.compute = Compute(Objective(), CPU, torch.float32, params.budget.token_budget)
+        self.model = build(checkpoint, params.train, CPU)
+
+    @property
+    def base(self):
+        return self.model.get_base_model()
+
+    def check(self) -> list[gates.Gate]:
+        """Run the gates before the first step, in the order of train_fold."""
+        passed = gates.check_votes(self.examples, self.held_out, self.truth)
+        return passed + gates.check_before(self.model, self.examples, self.compute)
+
+    def failed(self) -> set[str]:
+        """The names of the gates that fail."""
+        try:
+            self.check()
+        except gates.GateFailed as error:
+            assert all(gate.name in str(error) for gate in error.gates)
+            return {gate.name for gate in error.gates}
+        return set()

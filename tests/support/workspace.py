@@ -1,0 +1,84 @@
+"""A folder in which the stages of one fold run as processes."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tests.support.places import REPO
+
+FAST = {"rows": 24, "max_tokens": 128, "token_budget": 256, "batch_size": 4, "epochs": 2}
+
+
+class Workspace:
+    """A folder with what the stage `train` needs, as `prepare`, `split` and `weights` leave it."""
+
+    def __init__(self, path: Path, checkpoint: Path, battles: pd.DataFrame) -> None:
+        self.path = path
+        self.raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+        self.raw["scales"]["smoke"] |= FAST
+        self.raw["train"] |= {"dtype": "float32", "log_steps": 1, "save_steps": 2}
+        entry = {"folder": str(checkpoint), "lr": 5.0e-3, "head_lr": 5.0e-3}
+        self.raw["backbones"]["llama"]["small"] = entry
+        self.write_params()
+        folds = pd.DataFrame({"id": battles.id, "group": battles.id})
+        folds["fold"] = np.arange(len(battles)) // 3 % 2
+        for name, frame in (("prepared/battles", battles), ("folds/folds", folds)):
+            file = path / f"data/{name}.parquet"
+            file.parent.mkdir(parents=True)
+            frame.to_parquet(file)
+        self.run("weights")
+
+    def write_params(self) -> None:
+        (self.path / "params.yaml").write_text(yaml.safe_dump(self.raw), encoding="utf-8")
+
+    def start(self, *stage: str, largest_file: int | None = None) -> subprocess.Popen:
+        """Start a stage, which can write no larger file, as if the disk were full."""
+
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+        environment = os.environ | {"PYTHONPATH": str(REPO), "DVC_ROOT": str(self.path)}
+        return subprocess.Popen(
+            [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:]],
+            cwd=self.path,
+            env=environment,
+            preexec_fn=limit if largest_file else None,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *stage: str) -> str:
+        process = self.start(*stage)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        return output
+
+    def kill_after(self, step: int, *stage: str) -> None:
+        """Start a stage and kill it as soon as its checkpoint of that step is whole."""
+        process = self.start(*stage)
+        checkpoints = self.path / ".state/checkpoints"
+        last = f"*/checkpoint-{step}/trainer_state.json"
+        while not any(file.read_text().endswith("}\n") for file in checkpoints.glob(last)):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def predictions(self) -> pd.DataFrame:
+        return pd.read_parquet(self.path / "data/predictions/fold-0.parquet")
+
+    def summary(self) -> dict:
+        return json.loads((self.path / "metrics/folds/fold-0.json").read_text(encoding="utf-8"))
+
+    def curves(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / "metrics/folds/fold-0.csv")

@@ -1,0 +1,232 @@
+"""One fold as its stage runs it: it learns, survives a kill, and its adapter stands alone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.training.checkpoints import writing
+from tests.support.places import REPO
+from tests.support.workspace import FAST, Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path, tiny, battles) -> Workspace:
+    return Workspace(tmp_path, tiny(), battles)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny) -> Workspace:
+    """A run that nobody stopped."""
+    from tests.support.battles import make_battles
+
+    workspace = Workspace(tmp_path_factory.mktemp("whole"), tiny(), make_battles())
+    workspace.output = workspace.run("train", "0")
+    return workspace
+
+
+def test_the_core_can_be_used_where_dvc_mlflow_and_what_checks_raw_files_are_not():
+    absent = "import sys; sys.modules |= dict.fromkeys(['dvc', 'mlflow', 'pandera'])"
+    subprocess.run(
+        [sys.executable, "-c", f"{absent}; import stages.training.run"], cwd=REPO, check=True
+    )
+
+
+def test_without_its_inputs_it_says_what_makes_them(workspace):
+    (workspace.path / "data/folds/folds.parquet").unlink()
+    process = workspace.start("train", "0")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "Traceback" not in output
+    expected = "folds.parquet not found: run `dvc repro prepare split weights` first"
+    assert expected in output
+
+
+def test_a_fold_leaves_predictions_in_both_orders_curves_and_its_cost(whole):
+    predictions = whole.predictions()
+    folds = pd.read_parquet(whole.path / "data/folds/folds.parquet")
+    assert sorted(predictions.id) == sorted(folds.id[folds.fold == 0])
+    logits = predictions[[f"{o}_{c}" for o in ("ab", "ba") for c in ("a", "b", "tie")]]
+    assert np.isfinite(logits.to_numpy()).all()
+    assert not np.allclose(logits.iloc[:, :3], logits.iloc[:, 3:]), "both orders are computed"
+
+    curves = whole.curves()
+    assert curves.training_loss.notna().sum() == 6
+    assert curves[curves.validation_loss.notna()].epoch.tolist() == [1.0, 2.0]
+    summary = whole.summary()
+    assert summary["first_loss"] == pytest.approx(np.log(3), abs=1e-3)
+    assert {gate["name"] for gate in summary["gates"]} >= {"pooled_token", "adapter_moved"}
+    assert all(gate["passed"] for gate in summary["gates"])
+    assert summary["steps"] == 6 and summary["tokens_seen"] > 0
+    assert not list((whole.path / ".state/checkpoints").glob("*/")), "checkpoints are cleared"
+    for noise in ("remaining", "Traceback", "kernels-community"):
+        assert noise not in whole.output
+
+
+def test_killed_and_started_again_it_ends_as_if_never_stopped(whole, workspace):
+    workspace.kill_after(2, "train", "0")
+    assert not (workspace.path / "metrics/folds/fold-0.json").exists()
+    output = workspace.run("train", "0")
+    assert "going on from step 2" in output or "going on from step 4" in output
+    pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+    pd.testing.assert_frame_equal(workspace.curves(), whole.curves())
+
+
+@pytest.mark.parametrize("change", ["fold", "data", "params", "backbone"])
+def test_another_run_never_takes_up_that_checkpoint(workspace, tiny, change):
+    workspace.kill_after(2, "train", "0")
+    fold = "0"
+    if change == "fold":
+        fold = "1"
+    elif change == "data":
+        file = workspace.path / "data/prepared/battles.parquet"
+        battles = pd.read_parquet(file)
+        battles.loc[0, "label"] = (battles.label[0] + 1) % 3
+        battles.to_parquet(file)
+    elif change == "params":
+        workspace.raw["train"]["optimizer"]["weight_decay"] = 0.02
+        workspace.write_params()
+    else:
+        workspace.raw["backbones"]["llama"]["small"]["folder"] = str(tiny("qwen2"))
+        workspace.write_params()
+        workspace.run("weights")
+    output = workspace.run("train", fold)
+    assert "going on from" not in output
+
+
+def test_a_checkpoint_cut_short_by_the_kill_is_passed_over(whole, workspace):
+    workspace.kill_after(4, "train", "0")
+    (folder,) = (workspace.path / ".state/checkpoints").glob("*/")
+    newest = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    state = newest / "trainer_state.json"
+    state.write_text(state.read_text(encoding="utf-8")[:100], encoding="utf-8")
+    workspace.run("train", "0")
+    pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+
+
+def test_on_a_full_disk_it_says_so_takes_no_room_and_loses_no_step(whole, workspace):
+    workspace.kill_after(2, "train", "0")
+    (folder,) = (workspace.path / ".state/checkpoints").glob("*/")
+    shutil.rmtree(folder / "checkpoint-4", ignore_errors=True)  # if the kill came late
+    adapter = (whole.path / "models/fold-0/adapter_model.safetensors").stat().st_size
+    full = workspace.start("train", "0", largest_file=adapter + 1000)  # less than AdamW's state
+    output, _ = full.communicate(timeout=300)
+    assert full.returncode == 1 and "Traceback" not in output
+    told = r"the checkpoint of step 4 could not be written to /.*, where [\d,]+ MiB were free: make"
+    assert re.search(f"error: {told} room", output)
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
+    assert "going on from step 2" in workspace.run("train", "0")
+    pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+    pd.testing.assert_frame_equal(workspace.curves(), whole.curves())
+
+
+def test_a_training_that_has_ended_is_not_repeated_since_its_outs_found_no_room(whole, workspace):
+    full = workspace.path / "data/predictions/fold-0.parquet"
+    full.parent.mkdir()
+    full.symlink_to("/dev/full")
+    process = workspace.start("train", "0")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "error: what fold 0 has learned could not be" in output
+    full.unlink()
+    assert "going on from step 6" in workspace.run("train", "0")
+    pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+    pd.testing.assert_frame_equal(workspace.curves(), whole.curves())
+
+
+def test_a_training_that_has_ended_needs_no_room_for_its_last_checkpoint(whole, workspace):
+    workspace.raw["train"]["save_steps"] = 20
+    workspace.write_params()
+    adapter = (whole.path / "models/fold-0/adapter_model.safetensors").stat().st_size
+    full = workspace.start("train", "0", largest_file=adapter + 1000)
+    output, _ = full.communicate(timeout=300)
+    assert full.returncode == 0 and "the checkpoint of step 6 could not be written" in output
+    pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
+
+
+def test_what_is_no_failure_to_write_is_not_called_one(tmp_path):
+    with pytest.raises(RuntimeError, match="device-side"), writing("the checkpoint", tmp_path):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+PLAIN = """
+import json, sys, torch
+from peft import {auto}
+from transformers import AutoTokenizer, BitsAndBytesConfig
+adapter, ids = sys.argv[1], json.loads(sys.argv[2])
+config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32,
+    llm_int8_skip_modules=["score", "lm_head"])
+model = {auto}.from_pretrained(
+    adapter, dtype=torch.float32, quantization_config=config, device_map="cpu"{extra})
+model.eval()
+for module in model.modules():  # some CPUs would have weights repacked, and these are too narrow
+    module.support_avx512bf16_for_cpu = False
+AutoTokenizer.from_pretrained(adapter)
+with torch.no_grad():
+    out = model(input_ids=torch.tensor([ids])).logits
+print(json.dumps(out[0].tolist() if out.ndim == 2 else out[0, -1].tolist()))
+"""
+
+
+@pytest.mark.parametrize("objective", ["classify", "sft"])
+def test_the_adapter_gives_the_same_logits_with_plain_peft(workspace, objective, tmp_path):
+    from transformers import AutoTokenizer
+
+    from stages.config.params import Params
+    from stages.model.examples import tokenize
+    from stages.model.prompts import Template, answer_ids
+
+    workspace.raw["train"]["objective"] = objective
+    workspace.write_params()
+    workspace.run("train", "0")
+    params = Params.model_validate(workspace.raw)
+    adapter = workspace.path / "models/fold-0"
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    battles = pd.read_parquet(workspace.path / "data/prepared/battles.parquet")
+    examples = tokenize(battles, Template(tokenizer, FAST["max_tokens"], params.prompt))
+    row = workspace.predictions().iloc[0]
+    ids = examples.encode(examples.ids.index(row.id)).ids
+
+    classify = objective == "classify"
+    script = PLAIN.format(
+        auto="AutoPeftModelForSequenceClassification" if classify else "AutoPeftModelForCausalLM",
+        extra=", num_labels=3" if classify else "",
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(adapter), json.dumps(ids)],
+        cwd=elsewhere,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    plain = json.loads(done.stdout.splitlines()[-1])
+    plain = plain if classify else [plain[i] for i in answer_ids(tokenizer)]
+    np.testing.assert_allclose(plain, row[["ab_a", "ab_b", "ab_tie"]].astype(float), atol=1e-4)
+
+
+def test_a_failed_gate_ends_the_stage_with_its_name_and_no_traceback(workspace):
+    weights = Path(workspace.raw["backbones"]["llama"]["small"]["folder"])
+    broken = workspace.path / "broken"
+    shutil.copytree(weights, broken)
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.embed_tokens.weight"][:] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    workspace.raw["backbones"]["llama"]["small"]["folder"] = str(broken)
+    workspace.write_params()
+    workspace.run("weights")
+    process = workspace.start("train", "0")
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "finite: found" in output and "likely cause" in output
+    assert "Traceback" not in output

@@ -1,0 +1,262 @@
+"""Each known reason why a run stays at the class prior, planted, and the gate that it meets."""
+
+import itertools
+from dataclasses import replace
+from types import MethodType
+
+import bitsandbytes as bnb
+import peft
+import pytest
+import torch
+from torch import nn
+
+from stages.config.errors import UserError
+from stages.model import build as model
+from stages.model.attention import segments
+from stages.model.build import build, head
+from stages.model.examples import Examples
+from stages.model.layers import decoder_layers
+from stages.model.objective import Objective
+from stages.model.passes import Compute
+from stages.model.prompts import Encoded, Template
+from stages.training import gates
+from tests.support.rows import Filled
+from tests.support.setting import Setting
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def setting(tiny, battles, params) -> Setting:
+    return Setting(tiny(), battles, params)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3", "qwen2"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_sound_run_passes(tiny, battles, params, architecture, dtype):
+    train = params.train.model_copy(update={"dtype": dtype})
+    setting = Setting(tiny(architecture), battles, params.model_copy(update={"train": train}))
+    setting.compute = Compute(Objective(), CPU, getattr(torch, dtype), 256)
+    assert setting.failed() == set()
+
+
+def test_gates_leave_the_model_as_they_found_it(setting):
+    before = {n: p.detach().clone() for n, p in setting.model.named_parameters()}
+    assert setting.failed() == set()
+    for name, parameter in setting.model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+        assert parameter.grad is None
+
+
+def whole_last_layer(base):
+    """Let the last layer return every token, as it came."""
+    layer = decoder_layers(base)[-1]
+    layer.inner_forward = MethodType(type(layer).forward, layer)
+
+
+def pool_where(setting, position):
+    """Plant a head that reads the token at position(ids) of each example."""
+    base = setting.base
+    whole_last_layer(base)
+
+    def forward(input_ids, position_ids, lengths, longest, bounds, **_):
+        hidden = base.base_model(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            use_cache=False,
+            segments=segments(lengths, longest, bounds, base.config),
+        ).last_hidden_state[0]
+        ends = itertools.pairwise(bounds)
+        read = [start + position(input_ids[0, start:end]) for start, end in ends]
+        return base.score(hidden[torch.stack(read)].float())
+
+    base.forward = forward
+
+
+def test_1_the_pad_token_stands_inside_the_text_and_is_pooled(setting):
+    pad = setting.examples.encode(0).ids[3]
+    pool_where(setting, lambda ids: (ids == pad).int().argmax() - 1)
+    assert "pooled_token" in setting.failed()
+
+
+def test_2_a_padded_position_is_pooled(setting):
+    base, pad = setting.base, 1
+    whole_last_layer(base)
+
+    def forward(input_ids, position_ids, lengths, longest, bounds, **_):
+        parts = input_ids[0].split(lengths)
+        padded = nn.utils.rnn.pad_sequence([*parts, torch.full((200,), pad)], True, pad)[:-1]
+        rows = [base.base_model(input_ids=row[None], use_cache=False) for row in padded]
+        hidden = torch.cat([row.last_hidden_state for row in rows])
+        return base.score(hidden[:, -1].float())
+
+    base.forward = forward
+    assert "pooled_token" in setting.failed()
+
+
+def test_3_the_head_starts_at_random(setting):
+    nn.init.normal_(head(setting.model).weight, std=1.0)
+    assert setting.failed() == {"first_loss"}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_4_the_head_is_not_saved(setting, monkeypatch, trained):
+    whole = model._lora(setting.params.train, classify=True)
+    whole.task_type, whole.modules_to_save = peft.TaskType.FEATURE_EXTRACTION, None
+    monkeypatch.setattr(model, "_lora", lambda *_: whole)
+    setting.model = build(setting.checkpoint, setting.params.train, CPU)
+    setting.base.score.weight.requires_grad_(trained)
+    assert setting.failed() >= ({"reload"} if trained else {"head"})
+
+
+def test_5_the_head_is_quantised(setting):
+    quantised = bnb.nn.Linear4bit(32, 3, bias=False, compute_dtype=torch.float32).to(CPU)
+    setting.base.score.modules_to_save["default"] = quantised
+    assert "head" in setting.failed()
+
+
+def test_6_checkpointing_without_input_gradients(setting):
+    setting.base.activation_checkpointing_enable(
+        activation_checkpointing_kwargs={"use_reentrant": True}
+    )
+    setting.base.disable_input_require_grads()
+    assert setting.failed() == {"gradients"}
+
+
+def test_7_the_adapter_is_in_half_precision(setting):
+    for parameter in model.adapter_parameters(setting.model).values():
+        parameter.data = parameter.data.bfloat16()
+    assert setting.failed() == {"adapter_dtype"}
+
+
+def test_7_float16_overflows(setting):
+    train = setting.params.train.model_copy(update={"dtype": "float16"})
+    setting.model = build(setting.checkpoint, train, CPU)
+    setting.compute = Compute(Objective(), CPU, torch.float16, 256)
+    for layer in setting.base.base_model.layers:
+        layer.post_attention_layernorm.weight.data.fill_(6e4)
+    assert "finite" in setting.failed()
+
+
+@pytest.mark.parametrize("start", [[], [0, 0]], ids=["dropped", "doubled"])
+def test_8_the_start_token_is_dropped_or_doubled(setting, start):
+    setting.examples.template.start = start
+    assert setting.failed() == {"special_tokens"}
+
+
+def test_8_a_text_makes_a_special_token(setting):
+    rounds = setting.examples.rounds[0]
+    rounds[-1].prompt.append(setting.examples.template.tokenizer.eos_token_id)
+    assert "special_tokens" in setting.failed()
+
+
+def test_9_truncation_removes_answer_b(setting, monkeypatch):
+    whole = Template.encode
+
+    def cut(self, rounds, swapped=False):
+        ids = whole(self, rounds, swapped).ids
+        return Encoded(ids[:12] + self.question, dropped=len(ids) - 12)
+
+    monkeypatch.setattr(Template, "encode", cut)
+    assert {"answer_a_read", "answer_b_read"} <= setting.failed()
+
+
+def test_10_the_loss_is_the_mean_of_row_means(setting, monkeypatch):
+    def mean_of_rows(model_, ids, labels, compute, backward, batch_size=None):
+        labels = compute.objective.targets(labels)
+        for row in gates_pack(ids, compute.token_budget):
+            logits, targets = model.logits(model_, row), labels[row.index]
+            losses = compute.objective.loss(logits, targets, torch.zeros(len(targets), 3))
+            backward(losses.mean())
+        return losses.mean().detach()
+
+    from stages.model.packing import pack as gates_pack
+
+    monkeypatch.setattr(gates, "accumulate", mean_of_rows)
+    assert setting.failed() == {"loss_scale"}
+
+
+def test_11_gemma_2_on_a_kernel_without_soft_capping(tiny, battles, params):
+    setting = Setting(tiny("gemma2"), battles, params)
+    setting.model.config._attn_implementation = "sdpa"
+    assert setting.failed() == {"soft_capping"}
+    with pytest.raises(UserError, match="sdpa leaves out"):
+        build(tiny("gemma2"), params.train.model_copy(update={"attention": "sdpa"}), CPU)
+
+
+def test_12_labels_are_permuted(setting):
+    few = setting.examples
+    setting.examples = replace(few, labels=[(n + 1) % 3 for n in few.labels])
+    assert setting.failed() == {"labels"}
+
+
+def test_12_examples_are_other_battles(setting):
+    setting.truth.pop(setting.examples.ids[0])
+    assert setting.failed() == {"labels"}
+
+
+def test_12_a_battle_to_predict_is_trained_on(setting):
+    setting.held_out = setting.examples.subset([1])
+    assert setting.failed() == {"held_out"}
+
+
+def test_12_answers_are_swapped_without_their_labels(setting, monkeypatch):
+    monkeypatch.setattr(Examples, "label", lambda self, i, swapped=False: self.labels[i])
+    assert setting.failed() == {"swap"}
+
+
+def test_no_pass_is_plain_once_the_longest_row_is_recorded(setting, monkeypatch):
+    """Its recording may take all memory that a GPU has."""
+    passes, run = [], Compute.run
+
+    def noted(compute, work, row, *others):
+        passes.append((bool(compute.recorder), row.bounds[-1].item()))
+        return run(compute, work, row, *others)
+
+    monkeypatch.setattr(Compute, "run", noted)
+    recorded = replace(setting.compute, recorder=Filled())
+    full_row = [[0] * 60, [0] * 60]
+    (gate,) = gates.check_recorded(
+        setting.model, setting.examples, setting.compute, recorded, full_row
+    )
+    assert gate.passed
+    kinds = [recording for recording, _ in passes]
+    assert kinds == sorted(kinds) and not kinds[0], "plain ones come first"
+    first = kinds.index(True)
+    assert [tokens for _, tokens in passes[first : first + 3]] == [128] * 3
+
+
+class Stuck(Filled):
+    """Replays a pass over what it was recorded with."""
+
+    def __init__(self) -> None:
+        self.given: dict[tuple, list] = {}
+
+    def __call__(self, work, row, *others):
+        calls = self.given.setdefault((torch.is_grad_enabled(), row.input_ids.shape), [])
+        calls.append((row, *others))
+        return super().__call__(work, *calls[min(len(calls) - 1, 1)])
+
+
+def test_recorded_passes_that_read_what_they_were_recorded_with_are_found(setting):
+    stuck = [replace(setting.compute, recorder=Stuck()) for _ in range(2)]
+    full_row = [[0] * 60, [0] * 40]
+    with pytest.raises(gates.GateFailed, match="recorded"):
+        gates.check_recorded(setting.model, setting.examples, setting.compute, stuck[0], full_row)
+    texts = [setting.examples.encode(i).ids for i in range(len(setting.examples))]
+    with gates.probing(setting.model):
+        assert gates._record(setting.model, full_row, texts, stuck[1]) > 0.3, "the longest, too"
+
+
+def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
+    nn.init.normal_(head(setting.model).weight, std=1.0)
+    with pytest.raises(gates.GateFailed, match=r"(?s)first_loss: found .*ln 3.*random values"):
+        setting.check()
+
+
+def test_every_gate_has_its_causes(setting):
+    passed = setting.check()
+    passed.append(gates.adapter_moved(setting.model))
+    assert {gate.name for gate in passed} | {"training_loss", "compiled", "recorded"} == set(
+        gates.CAUSES
+    )

@@ -1,0 +1,169 @@
+"""What a step keeps in memory changes no number, and is chosen so that the step fits."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from stages.config.errors import UserError
+from stages.model.build import build, logits
+from stages.model.layers import recompute
+from stages.model.objective import Objective
+from stages.model.packing import pack
+from stages.model.passes import Compute, accumulate
+from stages.training import fold, memory, trainer
+from stages.training.fold import train_fold
+from stages.training.gates import probing
+from tests.support.rows import Filled
+
+CPU = torch.device("cpu")
+GIB = 2**30
+
+
+class Gpu:
+    """A GPU's memory, as a model of so many layers would fill it."""
+
+    def __init__(self, layers: int, base: float, token: float, capacity: float) -> None:
+        self.layers, self.base, self.token, self.capacity = layers, base, token, capacity
+
+    def needed(self, recomputed: int, tokens: int) -> int:
+        kept = max(self.layers - recomputed, 1)
+        return int((self.base + self.token * tokens * (kept + 0.05 * recomputed)) * GIB)
+
+    def peak(self, recomputed: int, tokens: int) -> int | None:
+        needed = self.needed(recomputed, tokens)
+        return needed if needed < self.capacity * GIB else None
+
+
+@pytest.mark.parametrize(
+    ("capacity", "recomputed", "row_tokens"),
+    [(80, 0, 8192), (40, 15, 8192), (14, 31, 8192), (9, None, 4096), (7.5, None, 2048)],
+)
+def test_as_few_layers_recompute_as_fit_and_rows_are_cut_only_then(
+    capacity, recomputed, row_tokens
+):
+    gpu = Gpu(layers=32, base=6, token=1.7 / 8192, capacity=capacity)
+    plan = memory.choose(gpu.peak, 32, 8192, 2048, int(0.95 * capacity * GIB))
+    assert plan.row_tokens == row_tokens
+    assert gpu.needed(plan.recomputed, row_tokens) <= plan.limit, "it fits"
+    if recomputed is not None:
+        assert abs(plan.recomputed - recomputed) <= 1
+    if plan.recomputed:
+        assert gpu.needed(plan.recomputed - 2, row_tokens) > plan.limit, "and no less would do"
+
+
+def test_a_backbone_that_cannot_fit_is_refused_before_the_first_step():
+    gpu = Gpu(layers=32, base=20, token=1.7 / 8192, capacity=16)
+    with pytest.raises(UserError, match=r"2048 tokens needs more than there is .* 15\.2 GiB"):
+        memory.choose(gpu.peak, 32, 8192, 2048, int(0.95 * 16 * GIB))
+
+
+def kept(model, row) -> int:
+    """Bytes that a forward pass keeps for the backward pass, weights apart."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    found = {}
+
+    def pack_(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack_, lambda tensor: tensor):
+        logits(model, row)
+    return sum(found.values())
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gemma3", "qwen2"])
+def test_recomputing_keeps_less_and_gives_the_same_gradients(tiny, params, architecture):
+    model = build(tiny(architecture), params.train, CPU).train()
+    (row,) = pack([[i + 2] * (3 + 9 * i) + [5, 6] for i in range(5)], 1000)
+    sizes, grads = [], []
+    with probing(model):
+        for count in (0, 1, 2):
+            recompute(model, count)
+            sizes.append(kept(model, row))
+            model.zero_grad()
+            logits(model, row).square().sum().backward()
+            grads.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+    assert sizes[0] > 1.3 * sizes[1] > 1.3 * sizes[2]
+    for plain, one, both in zip(*grads, strict=True):
+        torch.testing.assert_close(plain, one, atol=0, rtol=0)
+        torch.testing.assert_close(plain, both, atol=0, rtol=0)
+
+
+def train(params, tiny, battles, folder):
+    folder.mkdir()
+    return train_fold(tiny(), battles[:16], battles[16:], params, folder).predictions
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_out_of_memory_a_step_is_taken_again_with_all_recomputed_and_then_refused(
+    params, tiny, battles, tmp_path, monkeypatch, capsys, times
+):
+    whole = train(params, tiny, battles, tmp_path / "whole")
+    calls = []
+
+    def limited(*args):
+        loss = accumulate(*args)
+        calls.append(loss)
+        if len(calls) in range(3, 3 + times):  # with gradients half added up
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(trainer, "accumulate", limited)
+    capsys.readouterr()
+    if times == 2:
+        with pytest.raises(UserError, match="at step 3 with every layer recomputed: lower"):
+            train(params, tiny, battles, tmp_path / "limited")
+        return
+    pd.testing.assert_frame_equal(train(params, tiny, battles, tmp_path / "limited"), whole)
+    assert "out of memory at step 3: from here on every layer is" in capsys.readouterr().out
+
+
+class Recording(Filled):
+    """Stands where a Recorder would that has not stopped yet."""
+
+    recording = True
+
+    def stop(self) -> bool:
+        recorded, self.recording = self.recording, False
+        return recorded
+
+
+def test_out_of_memory_recorded_passes_are_given_up_first(
+    params, tiny, battles, tmp_path, monkeypatch, capsys
+):
+    whole = train(params, tiny, battles, tmp_path / "whole")
+    make_fast, recorder, calls = fold.make_fast, Recording(), []
+
+    def recorded(*args):
+        compute, *others = make_fast(*args)
+        return replace(compute, recorder=recorder), *others
+
+    def limited(*args):
+        calls.append(accumulate(*args))
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return calls[-1]
+
+    monkeypatch.setattr(fold, "make_fast", recorded)
+    monkeypatch.setattr(trainer, "accumulate", limited)
+    capsys.readouterr()
+    found = train(params, tiny, battles, tmp_path / "limited")
+    pd.testing.assert_frame_equal(found, whole, atol=1e-4, rtol=1e-3)
+    out = capsys.readouterr().out
+    assert "out of memory at step 3: from here on passes are not recorded" in out
+    assert "recomputed" not in out.split("step 3")[1] and not recorder.recording
+
+
+@pytest.mark.parametrize(("wanted", "recomputed"), [("auto", 0), (1, 1), (99, 2)])
+def test_on_the_cpu_the_param_decides(tiny, params, wanted, recomputed):
+    model = build(tiny(), params.train, CPU)
+    compute = Compute(Objective(), CPU, torch.float32, 256)
+    plan = memory.fit(model, compute, wanted, max_tokens=128)
+    assert (plan.recomputed, plan.row_tokens) == (recomputed, 256)
+    assert str(plan) == f"{recomputed} of 2 layers recomputed, rows of 256 tokens"
+    layers = model.get_base_model().base_model.layers
+    assert [layer.recomputed for layer in layers] == [n < recomputed for n in range(2)]

@@ -1,0 +1,194 @@
+"""Folds: no prompt or near-copy of one in two of them, classes in equal shares, whole groups."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.config.errors import UserError
+from stages.split import assign, describe, draw, group
+from tests.support.places import REPO
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 2+2?", "what is  2 + 2"),
+        ("Write a poem.", "WRITE A POEM!!\n"),
+        ("“Straße”", "STRASSE"),
+        ("ｆｕｌｌ　ｗｉｄｔｈ", "full width"),
+        ("e\u0301te\u0301", "été"),
+        ("zero\u200bwidth", "zerowidth"),
+        ("hello ❤\ufe0f", "Hello"),
+        ("snake_case", "snake case"),
+        ("?!", "？ ！"),
+        ("...", "…"),
+    ],
+)
+def test_near_copies_share_a_group(one, other):
+    assert group(one) == group(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 2+2?", "What is 2+3?"),
+        ("?", "!"),
+        ("?", ""),
+        ("❤\ufe0f", "☀\ufe0f"),
+        ("😀", "😢"),
+        ("कि", "की"),
+        ("résumé", "resume"),
+    ],
+)
+def test_other_prompts_do_not(one, other):
+    assert group(one) != group(other)
+
+
+LETTERS = st.text("aZ9 éÉßжЖ文?!.,\t\n")
+
+
+@given(LETTERS, st.sampled_from([str.upper, str.lower, str.title]), st.sampled_from(" \n\t\xa0"))
+def test_case_and_spaces_never_matter(prompt, change, space):
+    assert group(change(prompt).join([space, space])) == group(prompt)
+
+
+VOTES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), max_size=120)
+SPELLINGS = ("Question {}?", "question   {}", "QUESTION-{}\n")
+
+
+@given(VOTES, st.integers(0, 99))
+def test_no_prompt_or_near_copy_crosses_folds(votes, seed):
+    votes += [(100 + i, i % 3) for i in range(9)]  # enough of each class, whatever was drawn
+    prompts = [SPELLINGS[i % 3].format(number) for i, (number, _) in enumerate(votes)]
+    labels = np.array([label for _, label in votes])
+    folds = assign(labels, np.array([group(prompt) for prompt in prompts]), 3, seed)
+    assert set(folds) == {0, 1, 2}
+    numbers = [number for number, _ in votes]
+    assert (pd.Series(folds).groupby(numbers).nunique() == 1).all()
+
+
+def test_folds_hold_equal_shares_of_the_classes():
+    labels = np.repeat([0, 1, 2], [100, 150, 250])
+    groups = np.array([f"g{i // 2}" for i in range(500)])
+    folds = assign(labels, groups, 5, 0)
+    for fold in range(5):
+        shares = np.bincount(labels[folds == fold]) / (folds == fold).sum()
+        assert shares == pytest.approx([0.2, 0.3, 0.5], abs=0.02)
+        assert (folds == fold).sum() == pytest.approx(100, abs=4)
+
+
+def test_the_seed_decides_the_folds_and_the_rows():
+    labels, groups = np.arange(300) % 3, np.arange(300).astype(str)
+    again, other = (assign(labels, groups, 3, seed) for seed in (1, 2))
+    assert (assign(labels, groups, 3, 1) == again).all() and (other != again).any()
+    names = pd.Series(groups)
+    assert draw(names, 60, 1).equals(draw(names, 60, 1))
+    assert not draw(names, 60, 1).equals(draw(names, 60, 2))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 200), st.integers(0, 9))
+def test_whole_groups_are_drawn_up_to_the_number_of_rows(sizes, rows, seed):
+    groups = pd.Series(np.repeat(np.arange(len(sizes)), sizes)).astype(str)
+    used = draw(groups, rows, seed)
+    assert used.groupby(groups).nunique().eq(1).all()
+    assert used.sum() <= rows
+    left_out = groups[~used].value_counts()
+    assert left_out.empty or used.sum() + left_out.min() > rows  # no other group would fit
+
+
+def test_drawn_rows_are_like_all_rows():
+    values = pd.Series(np.arange(5000))
+    drawn = values[draw(values.astype(str), 1000, 3)]
+    assert drawn.mean() == pytest.approx(2500, abs=150)  # more than 3 standard errors
+
+
+def test_without_a_limit_all_rows_are_used():
+    groups = pd.Series(["a", "a", "b"])
+    assert draw(groups, None, 0).all() and draw(groups, 3, 0).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [
+        ([0, 1, 2, 0, 1], ["a", "b", "c", "d", "e"]),  # one tie
+        ([0, 1, 2, 0, 1, 2], ["a", "b", "c", "d", "e", "c"]),  # two ties of one prompt
+        ([0, 1, 2, 0, 1, 2], ["a"] * 6),
+        ([], []),
+    ],
+)
+def test_too_few_prompts_of_a_class_for_the_folds_say_what_to_do(labels, groups):
+    with pytest.raises(UserError, match=r"2 folds need 2 .*split\.folds.*data\.raw"):
+        assign(np.array(labels, dtype=int), np.array(groups, dtype=object), 2, 0)
+
+
+def test_the_metrics_give_each_folds_shares():
+    folds = pd.DataFrame({"group": ["a", "a", "b", "c"], "fold": [0, 0, 1, 1]})
+    half = {"a": 0.5, "b": 0.5, "tie": 0.0}
+    assert describe(folds, np.array([0, 1, 0, 1])) == {
+        "rows": 4,
+        "groups": 3,
+        "share": half,
+        "fold_0": {"rows": 2, "groups": 1, "share": half},
+        "fold_1": {"rows": 2, "groups": 2, "share": half},
+    }
+
+
+# The stage
+
+
+def run(folder: Path) -> subprocess.CompletedProcess:
+    """Run the stage in a folder of its own, as DVC does, with 30 rows in two folds."""
+    params = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    params["scales"][params["scale"]]["rows"] = 30
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.split"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def write_battles(folder: Path, labels: list[int]) -> None:
+    path = folder / "data/prepared/battles.parquet"
+    path.parent.mkdir(parents=True)
+    prompts = [[SPELLINGS[i % 2].format(i // 2), "and then?"] for i in range(len(labels))]
+    ids = [f"00{i}" for i in range(len(labels))]
+    frame = pd.DataFrame({"id": ids, "prompt": prompts, "label": np.array(labels, np.int8)})
+    frame.astype({"id": "string"}).to_parquet(path, index=False)
+
+
+def test_the_stage_writes_folds_of_the_scales_rows_and_their_metrics(tmp_path):
+    write_battles(tmp_path, [i % 3 for i in range(60)])
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "30 battles in 15 prompt groups, 2 folds" in done.stdout
+    folds = pd.read_parquet(tmp_path / "data/folds/folds.parquet")
+    assert folds.dtypes.astype(str).to_dict() == {"id": "string", "group": "string", "fold": "int8"}
+    assert folds.id.str.startswith("00").all() and folds.id.is_unique
+    assert (folds.groupby("group").fold.nunique() == 1).all()
+    metrics = json.loads((tmp_path / "metrics/split.json").read_text(encoding="utf-8"))
+    assert metrics["rows"] == 30 == metrics["fold_0"]["rows"] + metrics["fold_1"]["rows"]
+    assert sum(metrics["fold_1"]["share"].values()) == pytest.approx(1)
+
+
+def test_the_stage_stops_when_a_class_is_too_scarce_and_before_prepare(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 1 and "run `dvc repro prepare` first" in done.stderr
+    write_battles(tmp_path, [0, 1] * 15 + [2])
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 2 folds need 2 different prompts with a vote for each")
