@@ -3,6 +3,7 @@
 import json
 
 from stages.backbones import sources
+from stages.backbones.layout import describe
 from stages.config.errors import stage
 from stages.config.params import load
 from stages.config.paths import WEIGHTS
@@ -15,7 +16,7 @@ def main() -> None:
     params = load()
     record = sources.resolve(params.checkpoint, params.model, params.budget.size, state())
     folder = sources.fetch(record, params.checkpoint, state())
-    record |= sources.describe(folder)
+    record = sources.with_digest(record, folder) | describe(folder)
     WEIGHTS.parent.mkdir(exist_ok=True)
     WEIGHTS.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{record['checkpoint']} ({record['architecture']}) is in {folder}")

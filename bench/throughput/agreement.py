@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from bench.throughput.lengths import Batch
 from bench.throughput.project import Project
 from bench.throughput.stock import Stock
-from stages.training.gates import probing
+from stages.training.gates.probe import probing
 
 LIMIT = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 1e-2}  # relative errors
 ROUNDING = 2  # how far off the reference the project may be, in the stock recipe's own errors

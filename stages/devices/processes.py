@@ -66,7 +66,7 @@ def agree(value: object, what: str) -> None:
         )
 
 
-def alike(parameters: Sequence[nn.Parameter]) -> None:
+def broadcast(parameters: Sequence[nn.Parameter]) -> None:
     """Give every process the parameters of the first."""
     if count() > 1:
         for parameter in parameters:

@@ -19,7 +19,7 @@ from transformers import (
 from stages.config.errors import UserError
 from stages.config.params import Train
 from stages.model.attention import fastest, segments, soft_capped
-from stages.model.layers import decoder_layers, recomputable, shorten_last_layer
+from stages.model.layers import decoder_layers, let_recompute, shorten_last_layer
 from stages.model.lora import fuse
 from stages.model.packing import Row
 
@@ -109,7 +109,7 @@ def adapt(base: PreTrainedModel, train: Train) -> PeftModel:
     read_last_tokens(base)
     model = get_peft_model(base, _lora(train, classify))
     for layer in decoder_layers(base):
-        recomputable(layer)
+        let_recompute(layer)
     fuse(model)
     if classify:
         head(model).float()

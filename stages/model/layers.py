@@ -38,7 +38,7 @@ def _last_tokens_of(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return last_tokens
 
 
-def recomputable(layer: nn.Module) -> None:
+def let_recompute(layer: nn.Module) -> None:
     """Let a layer keep only its input, and recompute the rest, where its `recomputed` is set."""
     layer.recomputed = True  # until it is known what the memory allows
     layer.random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in layer.modules())

@@ -1,7 +1,8 @@
 """How passes are made fast on the device at hand: layers compiled, memory used, passes recorded."""
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,9 +14,10 @@ from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.model import graphs
 from stages.model.examples import Examples
-from stages.model.layers import plain_layers
+from stages.model.layers import compile_layers, plain_layers
 from stages.model.passes import Compute
 from stages.training import gates, memory
+from stages.training.gates.probe import gradient, one_pass, probing, relative, token_ids
 
 
 def make_fast(
@@ -28,16 +30,16 @@ def make_fast(
     """
     train, longest = params.train, params.budget.max_tokens
     passed = compile_if_wanted(model, few, compute, train.compile)
-    record = records(model, train.cuda_graphs)
-    plan = memory.fit(model, compute, train.gradient_checkpointing, longest, record)
+    recording = records(model, train.cuda_graphs)
+    plan = memory.fit(model, compute, train.gradient_checkpointing, longest, recording)
     compute = replace(compute, token_budget=plan.row_tokens)
-    if not record:
+    if not recording:
         return compute, plan, passed
     recorder = graphs.Recorder(model, graphs.grid(plan.row_tokens, longest))
     recorded = replace(compute, recorder=recorder)
     full_row = memory.full_row(plan.row_tokens, longest)
     try:
-        passed += gates.check_recorded(model, few, compute, recorded, full_row)
+        passed += record(model, few, compute, recorded, full_row)
         return recorded, plan, passed
     except RuntimeError as error:
         cause = " ".join(str(error).splitlines()[:2])
@@ -80,7 +82,7 @@ def compile_if_wanted(
     if not wanted or (wanted == "auto" and compute.device.type == "cpu"):
         return []
     try:
-        return gates.check_compiled(model, examples, compute)
+        return compile_model(model, examples, compute)
     except (TorchDynamoException, InductorError) as error:
         cause = " ".join(str(error).splitlines()[:2])
         if wanted != "auto":
@@ -100,3 +102,68 @@ def records(model: PeftModel, wanted: bool | str) -> bool:
     if wanted is True and why_not:
         raise UserError(f"train.cuda_graphs is true, but {why_not}: set it to auto or false")
     return bool(wanted) and not why_not
+
+
+def compile_model(model: PeftModel, examples: Examples, compute: Compute) -> list[gates.Gate]:
+    """Compile the model's layers; returns the gate that they compute what they did before.
+
+    Raises:
+        GateFailed: they do not.
+    """
+    with probing(model):
+        plain = one_pass(model, examples, compute)
+        compile_layers(model)
+        difference = max(map(relative, one_pass(model, examples, compute), plain))
+    return gates.speed.COMPILED.require(difference, compute.dtype)
+
+
+def record(
+    model: PeftModel,
+    examples: Examples,
+    compute: Compute,
+    recorded: Compute,
+    full_row: Sequence[Sequence[int]],
+) -> list[gates.Gate]:
+    """Record passes; returns the gate that they compute what plain ones do.
+
+    Args:
+        full_row: the row that needs the most memory, recorded first so that all others fit into
+            it. Plain passes come before: once it is taken there may be no room for theirs.
+
+    Raises:
+        GateFailed: they do not.
+    """
+    turned = examples.subset(range(len(examples))[::-1])
+    with probing(model):
+        plain = one_pass(model, examples, compute)
+        longest = record_row(model, full_row, token_ids(examples), recorded)
+        for shown in (examples, turned, examples):  # plain, recorded, replayed
+            found = one_pass(model, shown, recorded)
+        difference = max(longest, *map(relative, found, plain))
+    return gates.speed.RECORDED.require(difference, compute.dtype)
+
+
+def record_row(
+    model: PeftModel, row: Sequence[Sequence[int]], texts: list[list[int]], recorded: Compute
+) -> float:
+    """Record a pass over a row in training mode; returns how far a replay is off the plain pass.
+
+    Args:
+        row: only its lengths count.
+        texts: token ids that are put there; backwards when recorded, so that a replay that reads
+            what was there then shows.
+    """
+    model.train()
+    filled, labels = _filled([len(ids) for ids in row], texts), [0] * len(row)
+    plain = gradient(model, filled, labels, recorded)
+    gradient(model, [ids[::-1] for ids in filled], labels, recorded)
+    replayed = gradient(model, filled, labels, recorded)
+    model.eval()
+    model.zero_grad(set_to_none=True)
+    return relative(replayed, plain)
+
+
+def _filled(lengths: Sequence[int], texts: list[list[int]]) -> list[list[int]]:
+    """Token ids of these lengths, from the texts over and over."""
+    tokens = itertools.cycle(itertools.chain.from_iterable(texts))
+    return [list(itertools.islice(tokens, n)) for n in lengths]

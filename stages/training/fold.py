@@ -65,12 +65,12 @@ def train_fold(
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
     examples, validation, offset = _read(training, held_out, template, params.train.offset)
     truth = dict(zip(training.id, training.label, strict=True))
-    passed = gates.check_votes(examples, validation, truth)
+    passed = gates.before_loading(examples, validation, truth)
     compute = compute_for(params, tokenizer)
     load = sharding.build_sharded if sharding.wanted() else build
     model = load(weights, params.train, compute.device)
     few = a_few(examples)
-    passed += gates.check_before(model, few, compute)
+    passed += gates.before_training(model, few, compute)
     compute, plan, passed_as_well = make_fast(model, few, compute, params)
     passed += passed_as_well
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
@@ -78,7 +78,7 @@ def train_fold(
 
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
     _train(trainer, folder)
-    passed += gates.require([gates.adapter_moved(model)])
+    passed += gates.after_training(model)
     orders = {"ab": False, "ba": True}
     logits = {o: predict_together(model, validation, compute, orders[o]) for o in orders}
     final_loss = _log_loss(logits["ab"], validation.labels)

@@ -24,7 +24,7 @@ from stages.model.packing import Step, plan, share
 from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.sharding import sharded
 from stages.training.checkpoints import saving
-from stages.training.gates import require_finite
+from stages.training.gates.passes import LOSS
 from stages.votes.labels import MIRRORED
 
 IDLE = [0]  # the tokens of a pass that counts nothing
@@ -72,7 +72,7 @@ class PackedTrainer(Trainer):
         self.seconds = 0.0
         self.last_loss = torch.zeros(()), 0
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        processes.alike(self.trained)
+        processes.broadcast(self.trained)
         model._is_accelerate_prepared = True  # keeps Accelerate from wrapping it: see processes
         super().__init__(
             model=model,
@@ -119,7 +119,7 @@ class PackedTrainer(Trainer):
     def require_finite_loss(self) -> None:
         """Stop if the last step's loss is no number; asked seldom, to keep no GPU waiting."""
         loss, step = self.last_loss
-        require_finite("training_loss", loss.item(), step)
+        LOSS.require(loss.item(), step)
 
     def _accumulate_in_memory(self, model: nn.Module, batch: Batch) -> Tensor:
         """As `_accumulate`; where memory runs out, again unrecorded, then with all recomputed."""

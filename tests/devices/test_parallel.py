@@ -128,7 +128,7 @@ from stages.config.params import Params
 from stages.devices import processes
 from stages.model import sharding
 from stages.model.passes import Compute, accumulate
-from stages.training.gates import probing
+from stages.training.gates.probe import probing
 from stages.model.layers import decoder_layers
 from stages.model.build import build
 from stages.model.objective import Objective

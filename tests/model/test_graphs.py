@@ -15,7 +15,7 @@ from stages.model.layers import compile_layers, recompute
 from stages.model.objective import Objective
 from stages.model.passes import Compute, accumulate, class_logits
 from stages.training.fast import records
-from stages.training.gates import probing
+from stages.training.gates.probe import probing
 from tests.support.rows import GRID, Filled
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -16,7 +16,7 @@ from stages.model.objective import Objective
 from stages.model.packing import pack
 from stages.model.passes import Compute, class_logits
 from stages.training import fast, gates
-from stages.training.gates import probing
+from stages.training.gates.probe import probing
 from tests.support.gradients import gradients, relative
 from tests.support.setting import Setting
 
@@ -143,7 +143,7 @@ def test_a_compiler_that_computes_something_else_meets_a_gate(tiny, battles, par
             forward = layer.inner_forward
             layer.inner_forward = lambda x, *a, _f=forward, **k: _f(x, *a, **k) * 1.01
 
-    monkeypatch.setattr(gates, "compile_layers", broken)
+    monkeypatch.setattr(fast, "compile_layers", broken)
     with pytest.raises(gates.GateFailed, match=r"(?s)compiled: found .*train\.compile to false"):
         fast.compile_if_wanted(setting.model, setting.examples, setting.compute, True)
 
@@ -153,19 +153,19 @@ def test_without_a_working_compiler_layers_stay_plain_and_the_log_says_so(
 ):
     setting = Setting(tiny(), battles, params)
     model, examples, compute = setting.model, setting.examples, setting.compute
-    check = gates.check_compiled
+    check = fast.compile_model
 
     def fails(module, inputs):
         raise RuntimeError("no C compiler")
 
     torch._dynamo.reset()
-    monkeypatch.setattr(gates, "compile_layers", lambda model: compile_layers(model, fails))
+    monkeypatch.setattr(fast, "compile_layers", lambda model: compile_layers(model, fails))
     assert fast.compile_if_wanted(model, examples, compute, "auto") == [], "not tried on the CPU"
     assert capsys.readouterr().out == ""
     with pytest.raises(UserError, match=r"train\.compile is true, but .*no C compiler"):
         fast.compile_if_wanted(model, examples, compute, True)
     # A GPU to the function that decides; the model stays where it is.
-    monkeypatch.setattr(gates, "check_compiled", lambda model, few, _: check(model, few, compute))
+    monkeypatch.setattr(fast, "compile_model", lambda model, few, _: check(model, few, compute))
     assert fast.compile_if_wanted(model, examples, replace(compute, device=CUDA), "auto") == []
     assert "layers are not compiled, which is slower: " in capsys.readouterr().out
     assert setting.failed() == set(), "the model is whole"

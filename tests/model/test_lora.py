@@ -7,7 +7,7 @@ from torch import nn
 from stages.config.errors import UserError
 from stages.config.params import Lora, Quantization
 from stages.model.build import build
-from stages.training.gates import probing
+from stages.training.gates.probe import probing
 from tests.support.gradients import gradients, relative
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from torch import nn
 from stages.config.params import Quantization
 from stages.model.build import build, logits
 from stages.model.packing import Grid, pack, plan, share
-from stages.training.gates import probing
+from stages.training.gates.probe import probing
 
 CPU = torch.device("cpu")
 

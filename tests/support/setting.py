@@ -34,8 +34,8 @@ class Setting:
 
     def check(self) -> list[gates.Gate]:
         """Run the gates before the first step, in the order of train_fold."""
-        passed = gates.check_votes(self.examples, self.held_out, self.truth)
-        return passed + gates.check_before(self.model, self.examples, self.compute)
+        passed = gates.before_loading(self.examples, self.held_out, self.truth)
+        return passed + gates.before_training(self.model, self.examples, self.compute)
 
     def failed(self) -> set[str]:
         """The names of the gates that fail."""

@@ -19,7 +19,10 @@ from stages.model.layers import decoder_layers
 from stages.model.objective import Objective
 from stages.model.passes import Compute
 from stages.model.prompts import Encoded, Template
-from stages.training import gates
+from stages.training import fast, gates
+from stages.training.gates import model as built
+from stages.training.gates import probe
+from tests.support.places import REPO
 from tests.support.rows import Filled
 from tests.support.setting import Setting
 
@@ -172,7 +175,7 @@ def test_10_the_loss_is_the_mean_of_row_means(setting, monkeypatch):
 
     from stages.model.packing import pack as gates_pack
 
-    monkeypatch.setattr(gates, "accumulate", mean_of_rows)
+    monkeypatch.setattr(probe, "accumulate", mean_of_rows)
     assert setting.failed() == {"loss_scale"}
 
 
@@ -216,9 +219,7 @@ def test_no_pass_is_plain_once_the_longest_row_is_recorded(setting, monkeypatch)
     monkeypatch.setattr(Compute, "run", noted)
     recorded = replace(setting.compute, recorder=Filled())
     full_row = [[0] * 60, [0] * 60]
-    (gate,) = gates.check_recorded(
-        setting.model, setting.examples, setting.compute, recorded, full_row
-    )
+    (gate,) = fast.record(setting.model, setting.examples, setting.compute, recorded, full_row)
     assert gate.passed
     kinds = [recording for recording, _ in passes]
     assert kinds == sorted(kinds) and not kinds[0], "plain ones come first"
@@ -242,10 +243,10 @@ def test_recorded_passes_that_read_what_they_were_recorded_with_are_found(settin
     stuck = [replace(setting.compute, recorder=Stuck()) for _ in range(2)]
     full_row = [[0] * 60, [0] * 40]
     with pytest.raises(gates.GateFailed, match="recorded"):
-        gates.check_recorded(setting.model, setting.examples, setting.compute, stuck[0], full_row)
+        fast.record(setting.model, setting.examples, setting.compute, stuck[0], full_row)
     texts = [setting.examples.encode(i).ids for i in range(len(setting.examples))]
     with gates.probing(setting.model):
-        assert gates._record(setting.model, full_row, texts, stuck[1]) > 0.3, "the longest, too"
+        assert fast.record_row(setting.model, full_row, texts, stuck[1]) > 0.3, "the longest, too"
 
 
 def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
@@ -254,9 +255,15 @@ def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
         setting.check()
 
 
-def test_every_gate_has_its_causes(setting):
-    passed = setting.check()
-    passed.append(gates.adapter_moved(setting.model))
-    assert {gate.name for gate in passed} | {"training_loss", "compiled", "recorded"} == set(
-        gates.CAUSES
-    )
+def test_every_gate_is_checked_and_says_what_its_failure_means_and_what_causes_it(setting):
+    passed = setting.check() + built.TRAINED.outcomes(setting.model)
+    kinds = [kind for phase in gates.PHASES for kind in phase.kinds]
+    elsewhere = {"training_loss", "compiled", "recorded"}
+    assert {gate.name for gate in passed} | elsewhere == {kind.name for kind in kinds}
+    assert all(kind.means and kind.causes for kind in kinds)
+
+
+def test_the_readme_has_the_table_of_the_gates():
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    table = gates.table(gates.PHASES)
+    assert table in readme, f"README.md lacks this table:\n{table}"

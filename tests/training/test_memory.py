@@ -14,7 +14,7 @@ from stages.model.packing import pack
 from stages.model.passes import Compute, accumulate
 from stages.training import fold, memory, trainer
 from stages.training.fold import train_fold
-from stages.training.gates import probing
+from stages.training.gates.probe import probing
 from tests.support.rows import Filled
 
 CPU = torch.device("cpu")

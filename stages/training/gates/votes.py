@@ -1,0 +1,73 @@
+"""Gates on the votes: what is trained on is labelled, shown and kept apart as it should be."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from stages.model.examples import Examples
+from stages.model.prompts import Round, leading_special
+from stages.training.gates.gate import Finding, Phase
+from stages.votes.labels import MIRRORED
+
+ALL = Phase()  # on (training, held_out, truth): all examples of a fold, and each battle's vote
+SHOWN = Phase()  # on a few examples, as the backbone sees them
+
+
+@ALL.gate(
+    "labels",
+    "a label is not the vote on its battle",
+    "labels were joined to the battles by place and not by id, or permuted",
+    "the examples are of other battles than this fold's",
+)
+def labels(training: Examples, held_out: Examples, truth: Mapping[str, int]) -> Finding:
+    """Every label is the one its battle's id has in the votes."""
+    wrong = sum(training.label(i) != truth.get(id_) for i, id_ in enumerate(training.ids))
+    return Finding(wrong == 0, f"{wrong} labels off the votes", "none")
+
+
+@ALL.gate(
+    "held_out",
+    "a battle is both trained on and predicted",
+    "the examples of another fold were taken",
+    "the frames of the fold overlap",
+)
+def held_out(training: Examples, held_out: Examples, truth: Mapping[str, int]) -> Finding:
+    """No battle is both trained on and predicted."""
+    both = len(set(training.ids) & set(held_out.ids))
+    return Finding(both == 0, f"{both} battles to predict among those to train on", "none")
+
+
+@SHOWN.gate(
+    "special_tokens",
+    "the start token is missing or doubled, or a vote's text made a special token",
+    "the tokenizer drops its start token, or the template and the tokenizer both add one",
+    "a vote's text was allowed to make a special token (split_special_tokens is off)",
+)
+def special_tokens(examples: Examples) -> Finding:
+    """The tokenizer's own start token once, and no special token out of a vote's text."""
+    tokenizer = examples.template.tokenizer
+    start = leading_special(tokenizer)
+    special = set(tokenizer.all_special_ids)
+    wrong = 0
+    for i in range(len(examples)):
+        ids = examples.encode(i).ids
+        inside = sum(token in special for token in ids[len(start) :])
+        wrong += ids[: len(start)] != start or inside > 0
+    return Finding(wrong == 0, f"{wrong} examples", f"none off {start} at the start")
+
+
+@SHOWN.gate(
+    "swap",
+    "exchanging A and B does not exchange answers and labels alike",
+    "answers A and B are exchanged without their labels, or labels without the answers",
+)
+def swap(examples: Examples) -> Finding:
+    """Exchanging A and B exchanges the answers read and permutes the label."""
+    exchanged = replace(
+        examples, rounds=[[Round(r.prompt, r.b, r.a) for r in rounds] for rounds in examples.rounds]
+    )
+    wrong = sum(
+        examples.encode(i, swapped=True).ids != exchanged.encode(i).ids
+        or examples.label(i, swapped=True) != MIRRORED[examples.label(i)]
+        for i in range(len(examples))
+    )
+    return Finding(wrong == 0, f"{wrong} examples that do not mirror", "none")
