@@ -51,7 +51,14 @@ class PackedTrainer(Trainer):
     """One pass over a plan of steps; each step's examples are packed into rows of a token budget.
 
     The Trainer keeps what it does well: schedule, clipping, checkpoints, resuming, several devices,
-    progress. To it the plan is one epoch, so that a resumed run finds its place exactly.
+    progress. To it the plan is one epoch, so that a resumed run finds its place exactly. It calls
+    what is replaced here in this order:
+
+    1. `get_train_dataloader`, once: the plan.
+    2. For each step `get_batch_samples`, which takes it from the plan; `training_step`, which adds
+       up its gradient; `floating_point_ops`. The Trainer clips and takes the step.
+    3. Where they are due, `log`, `evaluate` and `_save_checkpoint`. Before any of them the callback
+       `_Steps` asks whether the loss is still a number.
     """
 
     def __init__(
@@ -116,6 +123,36 @@ class PackedTrainer(Trainer):
         self.seconds += time.perf_counter() - start
         return loss
 
+    def floating_point_ops(self, inputs: Step) -> int:
+        """Not estimated: transformers counts padding, and there is none."""
+        return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with the epochs of the plan, and the seconds so far, which resuming continues."""
+        super().log({**logs, "train_seconds": self.seconds}, start_time)
+
+    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
+        """Validation loss, answers in the file's order, in nats an example.
+
+        The last epoch's is left to the out-of-fold predictions, which measure the same.
+        """
+        if self.state.global_step == self.state.max_steps:
+            return {}
+        loss = log_loss(self.model, self.validation, self.compute)
+        self.log({"eval_loss": loss})
+        return {"eval_loss": loss}
+
+    def _save_checkpoint(self, *args: object) -> None:
+        try:
+            with saving(self.state.global_step, Path(self.args.output_dir)):
+                super()._save_checkpoint(*args)
+        except UserError as error:
+            if self.state.global_step < self.state.max_steps:
+                raise
+            print(
+                f"training has ended without its last checkpoint, going on to its results: {error}"
+            )
+
     def require_finite_loss(self) -> None:
         """Stop if the last step's loss is no number; asked seldom, to keep no GPU waiting."""
         loss, step = self.last_loss
@@ -146,36 +183,6 @@ class PackedTrainer(Trainer):
         return accumulate(
             model, batch.ids, batch.labels, self.compute, backward, batch.of, batch.offsets
         )
-
-    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
-        """Validation loss, answers in the file's order, in nats an example.
-
-        The last epoch's is left to the out-of-fold predictions, which measure the same.
-        """
-        if self.state.global_step == self.state.max_steps:
-            return {}
-        loss = log_loss(self.model, self.validation, self.compute)
-        self.log({"eval_loss": loss})
-        return {"eval_loss": loss}
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log with the epochs of the plan, and the seconds so far, which resuming continues."""
-        super().log({**logs, "train_seconds": self.seconds}, start_time)
-
-    def _save_checkpoint(self, *args: object) -> None:
-        try:
-            with saving(self.state.global_step, Path(self.args.output_dir)):
-                super()._save_checkpoint(*args)
-        except UserError as error:
-            if self.state.global_step < self.state.max_steps:
-                raise
-            print(
-                f"training has ended without its last checkpoint, going on to its results: {error}"
-            )
-
-    def floating_point_ops(self, inputs: Step) -> int:
-        """Not estimated: transformers counts padding, and there is none."""
-        return 0
 
 
 class _Steps(TrainerCallback):
