@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field
 from stages.config.errors import UserError, stage
 from stages.predict import add_model_options, model_folder
 from stages.runs.ensemble import Ensemble
-from stages.votes.battles import BadRow
 from stages.votes.labels import LABELS
+from stages.votes.rows import BadRow
 from stages.votes.texts import from_texts
 
 PAGE = Path(__file__).parent / "pages/template/demo.html"

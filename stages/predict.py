@@ -30,7 +30,7 @@ from stages.config.versions import versions
 from stages.runs import revisions
 from stages.runs.ensemble import Ensemble
 from stages.runs.outs import predicting
-from stages.votes.battles import TURNS, WINNERS, BadRow, parse_id, parse_rounds
+from stages.votes.rows import TURNS, WINNERS, BadRow, parse_id, parse_rounds
 from stages.votes.texts import SURPLUS, read_rows
 
 PART = 64  # rows that are predicted, and kept, together

@@ -11,18 +11,20 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from stages import evaluate
-from stages.baselines import predict_baselines
 from stages.comparison.verdict import repeated, seeds_together
 from stages.config.errors import UserError
 from stages.config.params import Evaluate
 from stages.config.paths import PARAMS
 from stages.counting.features import count_features
-from stages.prepare import prepare
 from stages.runs.finished import Result
 from stages.scoring import scores
-from stages.split import group
-from stages.votes.battles import read_raw
+from stages.scoring.baselines import TITLES, predict_baselines
+from stages.scoring.metrics import cost, evaluate
+from stages.scoring.out_of_fold import all_probabilities, out_of_fold_table
+from stages.scoring.predictions import order_probabilities
+from stages.votes.battles import prepare
+from stages.votes.files import read_raw
+from stages.votes.folds import groups
 
 PREDICTIONS = "predictions.parquet"
 TOLERANCE = 0.05  # of the share of training votes: prompt groups stay whole
@@ -123,8 +125,7 @@ def read_votes(folder: Path, raw: Path) -> Votes:
             f"on, found {len(battles)} of them by id: name the file they came from, or one that "
             "holds them"
         )
-    groups = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
-    battles, features = battles.assign(group=groups), count_features(battles)
+    battles, features = battles.assign(group=groups(battles.prompt)), count_features(battles)
     baselines = predict_baselines(battles, features, battles.fold.to_numpy())
     return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
 
@@ -163,7 +164,7 @@ def _read(run: Path, votes: Votes) -> Result:
     return _evaluated(
         run.name,
         yaml.safe_load((run / PARAMS).read_text(encoding="utf-8")),
-        *evaluate.order_probabilities(rows),
+        *order_probabilities(rows),
         rows,
         summaries,
         [curve for _, curve in curves.groupby("fold")],
@@ -183,19 +184,17 @@ def _evaluated(
 ) -> Result:
     """What the stage `evaluate` makes of the backbone's probabilities in both orders."""
     settings = Evaluate.model_validate(params["evaluate"])
-    probabilities, _ = evaluate.all_probabilities(votes.battles, ab, ba, votes.baselines, settings)
+    probabilities, _ = all_probabilities(votes.battles, ab, ba, votes.baselines, settings)
     offset = folds[0].get("offset", False)
-    metrics, ladder = evaluate.evaluate(
-        votes.battles, probabilities, settings, params["seed"], offset
-    )
+    metrics, ladder = evaluate(votes.battles, probabilities, settings, params["seed"], offset)
     return Result(
         name=name,
         params=params,
-        metrics=metrics | evaluate.cost(folds, tokens),
-        baselines={name: ladder[name] for name in evaluate.BASELINES},
+        metrics=metrics | cost(folds, tokens),
+        baselines={name: ladder[name] for name in TITLES},
         folds=folds,
         curves=curves,
-        rows=evaluate.out_of_fold_table(votes.battles, tokens, probabilities),
+        rows=out_of_fold_table(votes.battles, tokens, probabilities),
         votes=votes.md5,
     )
 

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from stages.comparison import paired
-from stages.evaluate import BASELINES, REFERENCES
 from stages.runs.finished import Result, titles
 from stages.scoring import scores
+from stages.scoring.baselines import TITLES
+from stages.scoring.learning import REFERENCES
 from stages.votes.labels import LABELS
 
 DELTA = 0.005  # log loss; two backbones nearer than this are equivalent in practice
@@ -154,7 +155,7 @@ def _warnings(results: Sequence[Result]) -> list[str]:
     name, loss = min(best.metrics["baselines"].items(), key=lambda item: item[1])
     if loss <= best.metrics["log_loss"]:
         told.append(
-            f"no run beats a baseline that has no language model: {BASELINES[name]} has "
+            f"no run beats a baseline that has no language model: {TITLES[name]} has "
             f"{loss:.4f}, the best run, {best.name}, {best.metrics['log_loss']:.4f}"
         )
     for first, other in combinations(seeds_together(results), 2):

@@ -31,8 +31,8 @@ from stages.model.prompts import Template
 from stages.runs.lock import check_params, read_lock
 from stages.runs.outs import predicting
 from stages.scoring import calibration
-from stages.votes.battles import TURNS
 from stages.votes.labels import LABELS, MIRRORED, from_logits
+from stages.votes.rows import TURNS
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from stages.config.paths import (
     PROVENANCE,
     SUMMARIES,
 )
-from stages.evaluate import ENDS
 from stages.runs import revisions
 from stages.runs.lock import Lock, check_params, hashes, read_lock
+from stages.scoring.bootstrap import ENDS
 from stages.votes.labels import LABELS
 
 WORKSPACE = "workspace"
@@ -43,7 +43,7 @@ class Result:
         baselines: its metrics/baselines.json, a row a baseline with interval.
         folds: its metrics/folds/fold-K.json, in order.
         curves: their curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
-        rows: its out-of-fold table, as stages.evaluate.out_of_fold_table writes it.
+        rows: its out-of-fold table, as stages.scoring.out_of_fold.out_of_fold_table makes it.
         votes: MD5 of the raw votes.
     """
 
@@ -92,7 +92,7 @@ class Result:
         return [way for way, taken in ways.items() if taken]
 
     def probabilities(self, name: str) -> np.ndarray:
-        """Out-of-fold probabilities (n, 3), by the names of stages.evaluate.all_probabilities."""
+        """Out-of-fold probabilities (n, 3), named as stages.scoring.out_of_fold names them."""
         return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
 
 

@@ -14,7 +14,7 @@ from mlflow.models import Model, ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
-from stages.votes.battles import TURNS, WINNERS, BadRow
+from stages.votes.rows import TURNS, WINNERS, BadRow
 from stages.votes.texts import from_texts
 
 CODE = Path(__file__).parent.parent

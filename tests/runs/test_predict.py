@@ -24,8 +24,8 @@ from stages import predict
 from stages.config.errors import UserError
 from stages.runs.ensemble import Ensemble
 from stages.scoring import calibration
-from stages.votes.battles import TURNS, WINNERS
 from stages.votes.labels import LABELS
+from stages.votes.rows import TURNS, WINNERS
 from stages.votes.texts import read_rows
 from tests.support.trained import FOLDS, Trained
 

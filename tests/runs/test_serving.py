@@ -23,7 +23,7 @@ from mlflow.models import Model
 
 from stages import predict
 from stages.runs.ensemble import Ensemble
-from stages.votes.battles import TURNS, WINNERS
+from stages.votes.rows import TURNS, WINNERS
 from tests.support.trained import FOLDS, Trained
 
 NAME = "preference"
