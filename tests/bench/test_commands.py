@@ -10,6 +10,7 @@ FILES = [path.stem for path in (REPO / "bench").glob("[!_]*.py")]
 FOLDERS = [path.parent.name for path in (REPO / "bench").glob("*/__main__.py")]
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # other tests import the same
 @pytest.mark.parametrize("name", [*FILES, *FOLDERS])
 def test_help_names_the_command(name: str, monkeypatch, capsys) -> None:
     monkeypatch.setattr("sys.argv", ["-m", "--help"])
