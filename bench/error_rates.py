@@ -8,15 +8,12 @@ simulation has 1,000 bootstrap draws where compare has 10,000.
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from scipy.special import ndtr
@@ -194,7 +191,9 @@ def any_better(pairs: list[dict]) -> bool:
 
 def main() -> None:
     argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.error_rates",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     start = time.monotonic()
     titles = ("better", "bootstrap alone", "equivalent", "trained", "bootstrap", "folds")

@@ -25,7 +25,11 @@ FOLDER = Path("docs/results")
 @stage
 def main() -> None:
     """Print the rebuilt figures; compare them with the document, or write them there."""
-    parser = argparse.ArgumentParser(prog="python -m bench.study", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("votes", type=Path, help="the file of raw votes")
     parser.add_argument("--write", action="store_true", help="bring the document up to date")
     options = parser.parse_args()

@@ -53,9 +53,9 @@ class Combination:
 
     Attributes:
         seeds: a run for each seed of the training, on all training votes of each fold.
-        averaged: the mean of their predictions as one run, with the folds and curves of all; of one
-            seed, its run.
-        smaller: runs on a part of the training votes, by what the votes are divided by: 2 is half.
+        averaged: the mean of their predictions as one run, with the folds and curves of all. With
+            one seed, that seed's run.
+        smaller: runs on a part of the training votes, by the divisor of the votes: 2 is half.
     """
 
     seeds: list[Result]
@@ -64,12 +64,12 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """The folder's of its first seed, less the number at the end."""
+        """The name of its first seed's folder, without the number at the end."""
         return re.sub(r"-\d+$", "", self.seeds[0].name)
 
     @property
     def title(self) -> str:
-        """What stands above what was made of `averaged`."""
+        """The heading of what was made of `averaged`."""
         n = len(self.seeds)
         return f"{self.name}, mean of {n} seeds" if n > 1 else self.name
 
@@ -108,7 +108,7 @@ def read_votes(folder: Path, raw: Path) -> Votes:
     Args:
         folder: a folder in it for each run, with its predictions.parquet, folds.json, curves.csv
             and params.yaml; the runs have the same votes in the same folds.
-        raw: a file of raw votes, theirs among them.
+        raw: a file of raw votes that includes theirs.
 
     Raises:
         UserError: some of their votes are not in the file.
@@ -122,8 +122,8 @@ def read_votes(folder: Path, raw: Path) -> Votes:
     if len(battles) < len(predicted):
         raise UserError(
             f"{raw}: expected the {len(predicted)} votes that the runs in {folder} were trained "
-            f"on, found {len(battles)} of them by id: name the file they came from, or one that "
-            "holds them"
+            f"on, found {len(battles)} of them by id: name the file that they came from, or one "
+            "with the same votes"
         )
     battles, features = battles.assign(group=groups(battles.prompt)), count_features(battles)
     baselines = predict_baselines(battles, features, battles.fold.to_numpy())
@@ -158,8 +158,8 @@ def _read(run: Path, votes: Votes) -> Result:
     rows = votes.battles[["id", "fold"]].merge(shipped, on=["id", "fold"], validate="one_to_one")
     if not len(shipped) == len(rows) == len(votes.battles):
         raise UserError(
-            f"{run}: expected a prediction of each of the {len(votes.battles)} votes of the other "
-            f"runs in the same fold, found {len(shipped)}, {len(rows)} of them such"
+            f"{run}: expected a prediction of each of the {len(votes.battles)} votes, in the fold "
+            f"that the other runs have it in, found {len(shipped)} predictions, and {len(rows)} fit"
         )
     return _evaluated(
         run.name,
