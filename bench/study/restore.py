@@ -13,7 +13,8 @@ import yaml
 
 from stages import evaluate
 from stages.baselines import predict_baselines
-from stages.comparison.verdict import repeated, seeds_together
+from stages.comparison.entries import seeds_together
+from stages.comparison.validity import repeated
 from stages.config.errors import UserError
 from stages.config.params import Evaluate
 from stages.config.paths import PARAMS

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from stages import evaluate
-from stages.comparison.verdict import compare
+from stages.comparison.compare import compare
 from stages.config.paths import REPORT
 from stages.pages import charts, examples, figures, page, tables
 from stages.report import main

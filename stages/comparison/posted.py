@@ -73,7 +73,7 @@ def load(path: Path) -> Summary:
         raise UserError(f"{path} is not valid:\n{problems}") from None
 
 
-def judge(summary: Summary) -> dict:
+def assess(summary: Summary) -> dict:
     """The verdict, `invalid` or `undecided`: losses without predictions prove nothing better.
 
     Returns:
@@ -167,12 +167,12 @@ def _against_published(summary: Summary) -> list[str]:
     ]
 
 
-def text(judgement: dict) -> str:
-    """The judgement in words."""
+def text(assessment: dict) -> str:
+    """The assessment in words."""
     return "\n".join(
         [
-            f"{judgement['verdict'].upper()}. {judgement['sentence']}",
-            f"The class prior of these votes is {judgement['prior']:.4f}.",
-            *(f"  suspicious: {suspicion}" for suspicion in judgement["suspicions"]),
+            f"{assessment['verdict'].upper()}. {assessment['sentence']}",
+            f"The class prior of these votes is {assessment['prior']:.4f}.",
+            *(f"  suspicious: {suspicion}" for suspicion in assessment["suspicions"]),
         ]
     )
