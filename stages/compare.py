@@ -21,9 +21,9 @@ def main() -> None:
         print(posted.text(posted.assess(posted.load(arguments.summary))))
         return
     if len(set(arguments.runs)) < 2:
-        found = ", ".join(arguments.runs) or "none"
+        named = ", ".join(arguments.runs) or "none"
         raise UserError(
-            f"expected the names of two runs or more, as `dvc exp list` gives them, found {found}"
+            f"expected the names of two runs or more, as `dvc exp list` gives them, found {named}"
         )
     for name in arguments.runs:  # before the first is fetched, which may take a while
         require_known(name)

@@ -25,6 +25,7 @@ from stages.scoring import scores
 from stages.split import group
 from stages.votes.battles import read_raw
 
+FOLDER = Path("docs/results")
 PREDICTIONS = "predictions.parquet"
 TOLERANCE = 0.05  # of the share of training votes: prompt groups stay whole
 

@@ -143,10 +143,14 @@ def _suspicions(name: str, run: Run) -> list[str]:
 
 def _ranked_differently(runs: dict[str, Run]) -> list[str]:
     """Whether some pair's last training losses and validation losses disagree on who is ahead."""
-    known = {n: r for n, r in runs.items() if r.validation_loss and r.training_losses}
-    last = {name: r.training_losses[max(r.training_losses)] for name, r in known.items()}
-    by_training = sorted(known, key=lambda name: last[name])
-    by_validation = sorted(known, key=lambda name: known[name].validation_loss)
+    validation = {
+        name: run.validation_loss
+        for name, run in runs.items()
+        if run.validation_loss and run.training_losses
+    }
+    last = {name: max(runs[name].training_losses.items())[1] for name in validation}
+    by_training = sorted(last, key=last.__getitem__)
+    by_validation = sorted(validation, key=validation.__getitem__)
     if by_training == by_validation:
         return []
     return [

@@ -1,6 +1,6 @@
 """What makes a comparison invalid: runs that are not alike, and runs that say nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 from stages.comparison.entries import but_for_the_seed
@@ -16,20 +16,11 @@ def flaws(results: Sequence[Result]) -> list[str]:
 
 def unlike(results: Sequence[Result]) -> list[str]:
     """Why runs cannot be compared at all."""
-    facts: dict[str, Callable[[Result], object]] = {
-        "the raw votes (MD5)": lambda r: r.votes,
-        "rows": lambda r: len(r.rows),
-        "the objective": lambda r: r.params["train"]["objective"],
-        **{
-            f"{name} of the budget": lambda r, name=name: r.budget[name]
-            for name in ("max_tokens", "epochs", "batch_size")
-        },
-    }
     told = []
-    for what, fact in facts.items():
+    for what in _facts(results[0]):
         names: dict[object, list[str]] = {}
         for result in results:
-            names.setdefault(fact(result), []).append(result.name)
+            names.setdefault(_facts(result)[what], []).append(result.name)
         if len(names) > 1:
             found = "; ".join(f"{value} in {', '.join(those)}" for value, those in names.items())
             told.append(f"{what} differ: {found}")
@@ -38,6 +29,17 @@ def unlike(results: Sequence[Result]) -> list[str]:
     first = results[0]
     others = [other.name for other in results[1:] if not _same_rows(first, other)]
     return [f"the votes or their folds differ between {first.name} and {name}" for name in others]
+
+
+def _facts(result: Result) -> dict[str, object]:
+    """What has to be the same in all runs."""
+    budget = ("max_tokens", "epochs", "batch_size")
+    return {
+        "the raw votes (MD5)": result.votes,
+        "rows": len(result.rows),
+        "the objective": result.params["train"]["objective"],
+        **{f"{name} of the budget": result.budget[name] for name in budget},
+    }
 
 
 def on_same_rows(results: Sequence[Result]) -> bool:

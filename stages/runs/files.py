@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from stages.config.errors import UserError
 from stages.config.params import Params
@@ -38,5 +39,5 @@ def require(folder: Path, paths: Iterable[Path], purpose: str) -> None:
         )
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))

@@ -30,16 +30,15 @@ def model_folder(experiment: str | None, model: str | None) -> Iterator[Path]:
     Raises:
         UserError: there is none of that name, or it cannot be fetched.
     """
-    if not (experiment or model):
-        yield Path()
-        return
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         if model:
             from stages.runs import tracking  # takes seconds, and only this needs mlflow
 
             yield tracking.download_model(model, Path(temporary))
-        else:
+        elif experiment:
             yield _get_experiment(experiment, Path(temporary))
+        else:
+            yield Path()
 
 
 def _get_experiment(name: str, folder: Path) -> Path:

@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def _child(
         fingerprint=summary["fingerprint"],
         tags={**tags, "dvc.stage": f"train@{fold}"},
         params={**_params(params), "fold": fold},
-        metrics=numbers({**summary, **metrics["folds"][f"fold_{fold}"]}, without={"fold"}),
+        metrics=numbers({**summary, **metrics["folds"][f"fold_{fold}"]}, without=["fold"]),
         curves=pd.read_csv(paths.curves(fold))[CURVES],
         files={
             paths.adapter(fold): "adapter",
@@ -182,7 +182,7 @@ def flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
     return level
 
 
-def numbers(tree: Mapping, without: set[str] = frozenset()) -> dict[str, float]:
+def numbers(tree: Mapping, without: Collection[str] = ()) -> dict[str, float]:
     """The numbers of a nested mapping, as one level."""
     return {
         name: float(value)

@@ -91,7 +91,7 @@ def _experiment(client: MlflowClient) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        return client.get_experiment_by_name(name).experiment_id  # another machine was first
+        return _experiment(client)  # another machine was first
 
 
 def without_password(text: str) -> str:

@@ -82,7 +82,8 @@ def tolerance_for(recorded: Path, again: Path) -> float:
     """
     old, new = circumstances(recorded), circumstances(again)
     on_cpu = bool(old) and all(fold["device"].startswith("cpu") for fold in old)
-    alike = not changed(*(read_lock(run).get("baselines", {}) for run in (recorded, again)), "outs")
+    baselines = [read_lock(run).get("baselines", {}) for run in (recorded, again)]
+    alike = not changed(baselines[0], baselines[1], "outs")
     return 0.0 if on_cpu and old == new and alike else TOLERANCE
 
 
