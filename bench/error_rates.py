@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from stages.comparison import paired
-from stages.comparison.verdict import CONFIDENCE, DELTA, conclude
+from stages.comparison.verdict import CONFIDENCE, DELTA, by_intervals
 from stages.scoring.bootstrap import cluster_bootstrap
 
 SIMULATIONS, BATCH, DRAWS = 1_000, 100, 1_000
@@ -133,7 +133,7 @@ def comparisons(world: World) -> Iterator[tuple[dict, float]]:
 
 
 def pair(found: np.ndarray, drawn: np.ndarray, fold: np.ndarray) -> dict:
-    """As comparison.verdict has it, from the votes' differences and the draws of their mean."""
+    """As comparison.pairs has it, from the votes' differences and the draws of their mean."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     folds = paired.corrected_t(found, fold, CONFIDENCE)
@@ -146,7 +146,7 @@ def rates(world: World) -> dict[str, float]:
     """Shares of the simulations: of verdicts, and of intervals that hold the truth."""
     rows = []
     for found, trained in comparisons(world):
-        said = conclude(found, found["folds"], found["p_value"], DELTA)
+        said = by_intervals(found, found["folds"], found["p_value"], DELTA)
         rows.append(
             (
                 said == "better",
@@ -185,7 +185,7 @@ def family(world: World, runs: int = 3) -> float:
 def any_better(pairs: list[dict]) -> bool:
     """Whether any pair is found better once their p values are adjusted."""
     adjusted = paired.holm([each["p_value"] for each in pairs])
-    said = [conclude(f, f["folds"], p, DELTA) for f, p in zip(pairs, adjusted, strict=True)]
+    said = [by_intervals(f, f["folds"], p, DELTA) for f, p in zip(pairs, adjusted, strict=True)]
     return "better" in said
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
-from stages.runs import finished, tracking
+from stages.runs import finished, store
 from tests.support.clones import Clone
 
 
@@ -66,8 +67,8 @@ def test_experiments_revisions_the_workspace_and_mlflow_runs_are_compared(clone)
 
 def test_a_recorded_run_reads_as_the_revision_it_came_from(clone, monkeypatch):
     monkeypatch.chdir(clone.path)
-    client = tracking.MlflowClient(tracking.uri())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    client = MlflowClient(store.uri())
+    experiment = client.get_experiment_by_name(store.EXPERIMENT).experiment_id
     (run,) = client.search_runs(
         [experiment], "tags.`dvc.exp_name` = 'gemma-tiny' and tags.`dvc.stage` = 'publish'"
     )

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from bench.study import contents, document, figures
 from bench.study.learning_curve import learning_curve
-from bench.study.restore import Combination, Restored, read_votes, restore
+from bench.study.restore import FOLDER, Combination, Restored, read_votes, restore
 from stages.config.errors import UserError, stage
 from stages.pages.figures import of_runs
 from stages.runs.finished import Result
 
 DOCUMENT = Path("docs/results.md")
-FOLDER = Path("docs/results")
 
 
 @stage

@@ -9,7 +9,9 @@ import pandas as pd
 
 from bench.study.restore import Combination, losses
 from stages.comparison import paired
-from stages.comparison.verdict import CONFIDENCE, DRAWS, SEED, compare
+from stages.comparison.compare import compare
+from stages.comparison.pairs import DRAWS, SEED
+from stages.comparison.verdict import CONFIDENCE
 from stages.config.params import Checkpoint, Evaluate
 from stages.pages import tables
 from stages.runs.finished import Result

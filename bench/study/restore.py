@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from stages.comparison.verdict import repeated, seeds_together
+from stages.comparison.entries import seeds_together
+from stages.comparison.validity import repeated
 from stages.config.errors import UserError
 from stages.config.params import Evaluate
 from stages.config.paths import PARAMS
@@ -26,6 +27,7 @@ from stages.votes.battles import prepare
 from stages.votes.files import read_raw
 from stages.votes.folds import groups
 
+FOLDER = Path("docs/results")
 PREDICTIONS = "predictions.parquet"
 TOLERANCE = 0.05  # of the share of training votes: prompt groups stay whole
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.comparison.verdict import compare
+from stages.comparison.compare import compare
 from stages.config.paths import REPORT
 from stages.pages import charts, examples, figures, page, tables
 from stages.report import main

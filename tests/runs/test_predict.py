@@ -23,10 +23,12 @@ from scipy.special import softmax
 from stages import predict
 from stages.config.errors import UserError
 from stages.runs.ensemble import Ensemble
+from stages.runs.parts import CODE, fingerprint
 from stages.scoring import calibration
 from stages.votes.labels import LABELS
 from stages.votes.rows import TURNS, WINNERS
 from stages.votes.texts import read_rows
+from tests.support.places import REPO
 from tests.support.trained import FOLDS, Trained
 
 BAD = {  # a row's fields behind its id, and what its reason says
@@ -257,17 +259,18 @@ def test_an_experiment_predicts_from_dvcs_cache_whatever_the_workspace_holds(her
 
 def test_parts_are_kept_for_one_input_and_one_model_only(here, tmp_path):
     path = write_csv(tmp_path / "test.csv", rows_of(here.battles().head(2)))
-    before = predict.fingerprint(path, Path())
-    assert predict.fingerprint(path, Path()) == before
+    before = fingerprint(path, Path())
+    assert fingerprint(path, Path()) == before
+    assert CODE == REPO / "stages", "all code that predicting may run"
     seen = {before}
     for name in ("models/fold-1/adapter_model.safetensors", "data/evaluated/calibration.json"):
         content = Path(name).read_bytes()
         Path(name).unlink()  # a link into DVC's cache, maybe
         Path(name).write_bytes(content + b" ")
-        seen.add(predict.fingerprint(path, Path()))
+        seen.add(fingerprint(path, Path()))
         Path(name).write_bytes(content)
     write_csv(path, rows_of(here.battles().head(3)))
-    seen.add(predict.fingerprint(path, Path()))
+    seen.add(fingerprint(path, Path()))
     assert len(seen) == 4
 
 

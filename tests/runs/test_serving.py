@@ -176,7 +176,7 @@ def test_it_holds_adapters_and_code_but_neither_the_base_nor_votes(client):
         *(f"models/fold-{k}/adapter_config.json" for k in FOLDS),
         *(f"models/fold-{k}/adapter_model.safetensors" for k in FOLDS),
     }
-    assert "code/stages/train/model.py" in files
+    assert "code/stages/runs/ensemble.py" in files
 
 
 def test_a_name_without_an_alias_is_explained(trained, capsys):
