@@ -13,6 +13,8 @@ from playwright.sync_api import Page
 from stages import demo
 from tests.support.trained import Trained
 
+pytestmark = pytest.mark.rounding
+
 HOSTILE = '</textarea><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\u202e'
 BATTLE = {"prompt": "What is 2 + 2?", "response_a": "It is 4.", "response_b": "Fish, I think."}
 

@@ -29,6 +29,8 @@ from stages.votes.labels import LABELS
 from stages.votes.texts import read_rows
 from tests.support.trained import FOLDS, Trained
 
+pytestmark = pytest.mark.rounding
+
 BAD = {  # a row's fields behind its id, and what its reason says
     "not-json": (["plain text", '["a"]', '["b"]'], "prompt is no JSON list of turns"),
     "no-turns": (["[]", "[]", "[]"], "prompt has no turns"),

@@ -26,6 +26,8 @@ from stages.runs.ensemble import Ensemble
 from stages.votes.battles import TURNS, WINNERS
 from tests.support.trained import FOLDS, Trained
 
+pytestmark = pytest.mark.rounding
+
 NAME = "preference"
 
 

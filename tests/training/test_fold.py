@@ -16,6 +16,8 @@ from stages.training.checkpoints import writing
 from tests.support.places import REPO
 from tests.support.workspace import FAST, Workspace
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.fixture
 def workspace(tmp_path, tiny, battles) -> Workspace:
