@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro demo test test-slow lint constraints clean
+.PHONY: repro demo test test-slow test-rounding lint constraints clean
 
 repro: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -15,6 +15,11 @@ test: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m slow
+
+# PyTorch then uses no vector instructions and MKL its portable order: both round otherwise.
+test-rounding: .venv/installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE \
+	  python -m pytest -m "rounding and not slow and not gpu"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

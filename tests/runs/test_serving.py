@@ -26,6 +26,8 @@ from stages.runs.ensemble import Ensemble
 from stages.votes.rows import TURNS, WINNERS
 from tests.support.trained import FOLDS, Trained
 
+pytestmark = pytest.mark.rounding
+
 NAME = "preference"
 
 
@@ -253,7 +255,7 @@ def test_turns_may_come_as_json_or_as_lists(server):
     plain, encoded = (probabilities(invoke(server, records(**r))) for r in (turns, as_json))
     assert np.abs(plain - encoded).max() < 1e-6
     one = probabilities(invoke(server, records(prompt="one", response_a="a", response_b="b")))
-    assert np.abs(one - plain).max() > 1e-6  # the second turn is read
+    assert np.abs(one - plain).max() > 1e-3  # the second turn is read
 
 
 def test_long_input_is_shortened_not_refused(server):
