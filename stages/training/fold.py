@@ -21,9 +21,9 @@ from stages.model.build import build
 from stages.model.examples import Examples, tokenize
 from stages.model.passes import Compute, compute_for
 from stages.model.prompts import Template
-from stages.training import gates
 from stages.training.checkpoints import last_checkpoint
 from stages.training.fast import make_fast, repeatable
+from stages.training.gates import order
 from stages.training.trainer import PackedTrainer, predict_together
 
 
@@ -65,12 +65,12 @@ def train_fold(
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
     examples, validation, offset = _read(training, held_out, template, params.train.offset)
     truth = dict(zip(training.id, training.label, strict=True))
-    passed = gates.before_loading(examples, validation, truth)
+    passed = order.before_loading(examples, validation, truth)
     compute = compute_for(params, tokenizer)
     load = sharding.build_sharded if sharding.wanted() else build
     model = load(weights, params.train, compute.device)
     few = a_few(examples)
-    passed += gates.before_training(model, few, compute)
+    passed += order.before_training(model, few, compute)
     compute, plan, passed_as_well = make_fast(model, few, compute, params)
     passed += passed_as_well
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
@@ -78,7 +78,7 @@ def train_fold(
 
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
     _train(trainer, folder)
-    passed += gates.after_training(model)
+    passed += order.after_training(model)
     orders = {"ab": False, "ba": True}
     logits = {o: predict_together(model, validation, compute, orders[o]) for o in orders}
     final_loss = _log_loss(logits["ab"], validation.labels)
