@@ -150,9 +150,9 @@ def _predictions(validation: Examples, logits: dict[str, np.ndarray]) -> pd.Data
             "tokens_dropped": np.array([e.dropped for e in encoded], dtype=np.int32),
         }
     )
-    for order, values in logits.items():
+    for shown, values in logits.items():
         for column, name in enumerate(("a", "b", "tie")):
-            frame[f"{order}_{name}"] = values[:, column]
+            frame[f"{shown}_{name}"] = values[:, column]
     return frame
 
 

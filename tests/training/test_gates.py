@@ -246,7 +246,7 @@ def test_recorded_passes_that_read_what_they_were_recorded_with_are_found(settin
     with pytest.raises(GateFailed, match="recorded"):
         fast.record(setting.model, setting.examples, setting.compute, stuck[0], full_row)
     texts = [setting.examples.encode(i).ids for i in range(len(setting.examples))]
-    with gates.probing(setting.model):
+    with probe.probing(setting.model):
         assert fast.record_row(setting.model, full_row, texts, stuck[1]) > 0.3, "the longest, too"
 
 
@@ -266,5 +266,5 @@ def test_every_gate_is_checked_and_says_what_its_failure_means_and_what_causes_i
 
 def test_the_readme_has_the_table_of_the_gates():
     readme = (REPO / "README.md").read_text(encoding="utf-8")
-    table = table(order.PHASES)
-    assert table in readme, f"README.md lacks this table:\n{table}"
+    expected = table(order.PHASES)
+    assert expected in readme, f"README.md lacks this table:\n{expected}"
