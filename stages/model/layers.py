@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from stages.model import stock
 from stages.model.attention import FLEX, PACKED, VARLEN, Segments, ampere, soft_capped
 from stages.model.last_layer import ARCHITECTURES, last_layer
 
@@ -17,7 +18,9 @@ from stages.model.last_layer import ARCHITECTURES, last_layer
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """The backbone's layers, first to last, of a model with or without an adapter."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base.base_model.layers
+    if not hasattr(base, "found_layers"):
+        base.found_layers = (stock.decoder_layers(base),)  # in a tuple: no second name for them
+    return base.found_layers[0]
 
 
 def shorten_last_layer(base: PreTrainedModel) -> None:
