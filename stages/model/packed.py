@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from stages.config.errors import UserError
 from stages.config.params import Train
@@ -21,21 +21,26 @@ from stages.model.packing import Row
 
 
 def put_on(
-    model: PeftModel, train: Train, dtype: torch.dtype, device: torch.device | None = None
+    model: PeftModel,
+    train: Train,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+    short: bool = True,
 ) -> None:
     """Let a model take packed rows.
 
     Args:
         device: where it will compute; where it is if None.
+        short: whether this project computes the last layer, for the tokens that are read alone.
 
     Raises:
         UserError: its layers cannot be adapted this way, or the attention asked for is not exact.
     """
     base = model.get_base_model()
     device = device or next(model.parameters()).device
-    attend(base, attention_for(base.config, train, dtype, device))
+    attend(base, attention_for(base, train, dtype, device))
     unround_logits(model)
-    read_last_tokens(base)
+    read_last_tokens(base, short)
     for layer in decoder_layers(base):
         let_recompute(layer)
     fuse(model)
@@ -58,7 +63,7 @@ def attend(base: PreTrainedModel, implementation: str) -> None:
 
 
 def attention_for(
-    config: PreTrainedConfig, train: Train, dtype: torch.dtype, device: torch.device
+    base: PreTrainedModel, train: Train, dtype: torch.dtype, device: torch.device
 ) -> str:
     """The attention implementation; `auto` is this project's own.
 
@@ -66,22 +71,22 @@ def attention_for(
         UserError: SDPA was asked for, for an architecture with soft-capped attention logits
             (Gemma 2), which it drops, in some releases silently.
     """
-    if train.attention == "sdpa" and soft_capped(config):
+    if train.attention == "sdpa" and soft_capped(base.config):
         raise UserError(
-            f"train.attention is sdpa, but {config.model_type} caps its attention logits, which "
-            "sdpa leaves out: use auto, eager or flex_attention"
+            f"train.attention is sdpa, but {base.config.model_type} caps its attention logits, "
+            "which sdpa leaves out: use auto, eager or flex_attention"
         )
-    return fastest(config, dtype, device) if train.attention == "auto" else train.attention
+    return fastest(base, dtype, device) if train.attention == "auto" else train.attention
 
 
-def read_last_tokens(base: PreTrainedModel) -> None:
+def read_last_tokens(base: PreTrainedModel, short: bool) -> None:
     """Give a model a forward that reads its head at one token an example.
 
     transformers reads one token a row, or all of them; a packed row holds several examples. The
     new forward takes what a row has, and returns float32 logits: (examples, 3) of a classification
     head, (examples, vocabulary) of a language-model head.
     """
-    shorten_last_layer(base)
+    shorten_last_layer(base, short)
     base.forward = partial(_forward, base, base.forward)
 
 

@@ -1,7 +1,8 @@
 """A checkpoint as transformers loads it: its language model alone, quantised, unchanged.
 
-What is special to a family is declared here and nowhere else: what its routers and its experts are
-called. Where a multimodal checkpoint keeps its text, transformers itself says (`get_decoder`).
+What is special to a family is declared here and nowhere else: what routers, experts and the parts
+for images and sound are called, and which modules cannot be adapted. Where a multimodal checkpoint
+keeps its text, transformers itself says (`get_decoder`).
 """
 
 import re
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
 from bitsandbytes.nn.parametrize import replace_parameter_4bit
 from torch import nn
 from transformers import (
@@ -17,6 +18,7 @@ from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     BitsAndBytesConfig,
+    Mxfp4Config,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -29,6 +31,12 @@ from stages.config.params import Train
 ROUTER = re.compile(r"(^|\.)(router|gate|shared_expert_gate)(\.|$)")
 # Where experts lie: modules each, or one parameter of three dimensions for all.
 EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+# Parts of a multimodal checkpoint that no text goes through.
+OTHER_SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_")
+# Linear modules of a class of their own that compute what nn.Linear does.
+LINEAR = {"FalconLinear"}
+# Mamba's kernels read these weights past their module, so that an adapter there would do nothing.
+READ_PAST = {"out_proj", "conv1d"}
 
 
 def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -48,7 +56,7 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
         config=config,
         dtype=dtype,
         attn_implementation="eager",
-        quantization_config=_quantization(kind, config, train, dtype),
+        quantization_config=_on_load(kind, config, train, dtype),
         use_safetensors=True,
         device_map={"": device},
         output_loading_info=True,
@@ -56,11 +64,11 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
     )
     check_report(report, weights, model, train.objective)
     model = text_part(model)
+    if train.quantization.type != "none":
+        _quantise_the_rest(model, train, dtype)
     for module in model.modules():
         if isinstance(module, Linear4bit):  # else some CPUs repack it in place
             module.support_avx512bf16_for_cpu = False
-    if train.quantization.type != "none":
-        _quantise_experts(model, train)
     return model
 
 
@@ -104,7 +112,9 @@ def check_report(
     unread = _head_names(model) if objective == "classify" else set()
     problems = {
         "lacks": sorted(set(report["missing_keys"]) - unread),
-        "has beside the model's": sorted(report["unexpected_keys"]),
+        "has beside the model's": sorted(
+            key for key in report["unexpected_keys"] if not OTHER_SENSES.search(key)
+        ),
         "has in another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
     }
     told = [f"{what} {_some(names)}" for what, names in problems.items() if names]
@@ -175,18 +185,31 @@ def linear_names(model: nn.Module, layers: nn.ModuleList) -> list[str]:
 
 def adaptable(model: PreTrainedModel) -> list[str]:
     """What `all-linear` means: attention, shared and dense layers; neither routers nor experts."""
-    layers = decoder_layers(model.get_decoder())
-    return [name for name in linear_names(model, layers) if not EXPERTS.search(name)]
+    names = linear_names(model, decoder_layers(model.get_decoder()))
+    mamba = model.config.model_type in (
+        "falcon_h1",
+        "falcon_mamba",
+        "mamba2",
+        "mamba",
+        "nemotron_h",
+    )
+    past = READ_PAST if mamba else set()
+    return [n for n in names if not EXPERTS.search(n) and n.rpartition(".")[2] not in past]
 
 
 def _routes(name: str) -> bool:
     return bool(ROUTER.search(name))
 
 
-def _quantization(
+def _on_load(
     kind: type[PreTrainedModel], config: PreTrainedConfig, train: Train, dtype: torch.dtype
-) -> BitsAndBytesConfig | None:
-    """How the layers' matrices are stored; heads, routers and other towers stay as they are."""
+) -> BitsAndBytesConfig | Mxfp4Config | None:
+    """How the layers' matrices are stored; heads, routers and other towers stay as they are.
+
+    What comes in MXFP4 (gpt-oss) is de-quantised first.
+    """
+    if getattr(config, "quantization_config", None):
+        return Mxfp4Config(dequantize=True)
     if train.quantization.type == "none":
         return None
     with torch.device("meta"):
@@ -202,13 +225,27 @@ def _quantization(
     )
 
 
-def _quantise_experts(model: PreTrainedModel, train: Train) -> None:
-    """Store experts that lie in one parameter of three dimensions as the linear layers are."""
+def _quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype) -> None:
+    """Quantise what transformers has left: what was de-quantised on load, and stacked experts."""
+    for name in linear_names(model, decoder_layers(model.get_decoder())):
+        module = model.get_submodule(name)
+        if type(module) is nn.Linear or type(module).__name__ in LINEAR:
+            model.set_submodule(name, _quantised(module, train, dtype))
+    model.is_loaded_in_4bit = True  # as PEFT asks
     for name, module in list(model.named_modules()):
         for own, parameter in list(module.named_parameters(recurse=False)):
             if EXPERTS.search(f"{name}.{own}") and parameter.ndim == 3:
                 how = {"compress_statistics": train.quantization.double}
                 replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
+
+
+def _quantised(module: nn.Linear, train: Train, dtype: torch.dtype) -> Linear4bit:
+    how = {"quant_type": train.quantization.type, "compress_statistics": train.quantization.double}
+    size, device = (module.in_features, module.out_features), module.weight.device
+    new = Linear4bit(*size, module.bias is not None, dtype, device="meta", **how)
+    new.weight = Params4bit(module.weight.data, requires_grad=False, **how).to(device)
+    new.bias = module.bias
+    return new.requires_grad_(False)
 
 
 def quantised_share(model: nn.Module) -> float:
