@@ -18,6 +18,7 @@ from stages.model.head import HEAD, round_logits, unround_logits
 from stages.model.layers import decoder_layers, let_recompute, shorten_last_layer
 from stages.model.lora import fuse, unfuse
 from stages.model.packing import Row
+from stages.model.stock import backbone
 
 
 def put_on(
@@ -104,7 +105,7 @@ def _forward(
     row["segments"] = segments(lengths, longest, bounds, base.config)
     if not hasattr(base, HEAD):
         return whole(**row).logits[0]
-    hidden = base.base_model(**row).last_hidden_state[0]
+    hidden = backbone(base)(**row).last_hidden_state[0]
     with torch.autocast(hidden.device.type, enabled=False):
         return base.score(hidden.float())
 

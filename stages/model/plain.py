@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stages.model.head import head
 from stages.model.packing import send
+from stages.model.stock import backbone
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def logits(model: PeftModel, batch: Batch) -> Tensor:
     rows = torch.arange(batch.places, device=batch.last.device)
     inputs = {"input_ids": batch.input_ids}
     if hasattr(base, "score"):
-        backbone = base.base_model
-        hidden = backbone(**inputs, **_masked(backbone, batch)).last_hidden_state
+        part = backbone(base)
+        hidden = part(**inputs, **_masked(part, batch)).last_hidden_state
         return reads(hidden[rows, batch.last].float())
     with _read_at(reads, rows, batch.last):
         return base(**inputs, **_masked(base, batch)).logits[:, 0].float()

@@ -27,8 +27,9 @@ from transformers.pytorch_utils import Conv1D
 from stages.config.errors import UserError
 from stages.config.params import Train
 
-# Routers choose experts: they are neither quantised nor adapted.
-ROUTER = re.compile(r"(^|\.)(router|gate|shared_expert_gate)(\.|$)")
+# Neither quantised nor adapted: routers, which choose experts, and small matrices whose model
+# computes with the weight itself (Gemma 3n).
+LEFT = re.compile(r"(^|\.)(router|gate|shared_expert_gate|correction_coefs|prediction_coefs)(\.|$)")
 # Where experts lie: modules each, or one parameter of three dimensions for all.
 EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 # Parts of a multimodal checkpoint that no text goes through.
@@ -36,6 +37,7 @@ OTHER_SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_")
 # Linear modules of a class of their own that compute what nn.Linear does.
 LINEAR = {"FalconLinear"}
 # Mamba's kernels read these weights past their module, so that an adapter there would do nothing.
+MAMBA = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 READ_PAST = {"out_proj", "conv1d"}
 
 
@@ -83,7 +85,7 @@ def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], Pre
     """
     for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING):
         if type(config) in mapping:
-            kind = mapping[type(config)]
+            kind = _without_lacking(mapping[type(config)], config)
             return kind, config if isinstance(
                 config, kind.config_class
             ) else config.get_text_config()
@@ -91,6 +93,27 @@ def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], Pre
         f"the checkpoint is a {config.model_type}, for which transformers has no language model: "
         "expected a decoder, or a multimodal model with one; take another checkpoint"
     )
+
+
+def _without_lacking(
+    kind: type[PreTrainedModel], config: PreTrainedConfig
+) -> type[PreTrainedModel]:
+    """The class, or that of the text alone where a library for the other parts is not installed."""
+    alone = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config.get_text_config()), kind)
+    if alone is kind:
+        return kind
+    try:
+        with torch.device("meta"):
+            kind(config)
+    except ImportError:
+        return alone
+    return kind
+
+
+def backbone(base: nn.Module) -> nn.Module:
+    """The part of a model that has the layers and not the head."""
+    layers = decoder_layers(base)
+    return next(c for c in base.children() if any(module is layers for module in c.modules()))
 
 
 # What the checkpoint holds
@@ -174,31 +197,20 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 
 def linear_names(model: nn.Module, layers: nn.ModuleList) -> list[str]:
-    """The names of the linear modules in the layers, routers apart."""
+    """The names of the linear modules in the layers, those apart that are to be left."""
     inside = {id(module) for module in layers.modules()}
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and id(module) in inside and not _routes(name)
+        if isinstance(module, nn.Linear | Conv1D) and id(module) in inside and not LEFT.search(name)
     ]
 
 
 def adaptable(model: PreTrainedModel) -> list[str]:
     """What `all-linear` means: attention, shared and dense layers; neither routers nor experts."""
     names = linear_names(model, decoder_layers(model.get_decoder()))
-    mamba = model.config.model_type in (
-        "falcon_h1",
-        "falcon_mamba",
-        "mamba2",
-        "mamba",
-        "nemotron_h",
-    )
-    past = READ_PAST if mamba else set()
+    past = READ_PAST if model.config.model_type in MAMBA else set()
     return [n for n in names if not EXPERTS.search(n) and n.rpartition(".")[2] not in past]
-
-
-def _routes(name: str) -> bool:
-    return bool(ROUTER.search(name))
 
 
 def _on_load(

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 
 import torch
 from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.parametrize import Bnb4bitParametrization
 from peft import PeftModel
 from torch import Tensor, nn
 
 from stages.model.examples import Examples
 from stages.model.head import HEAD, head
 from stages.model.passes import Compute, class_logits
+from stages.model.stock import backbone
 from stages.training.gates.gate import Finding, Phase
 from stages.training.gates.probe import logits_of, probing, relative, token_ids
 
@@ -108,7 +110,7 @@ def _alone(model: PeftModel, examples: Examples, compute: Compute) -> Tensor:
     for ids in token_ids(examples):
         tokens = torch.tensor([ids], device=compute.device)
         if hasattr(base, HEAD):
-            hidden = base.base_model(input_ids=tokens).last_hidden_state[:, -1]
+            hidden = backbone(base)(input_ids=tokens).last_hidden_state[:, -1]
             rows.append(nn.functional.linear(hidden.float(), reads.weight.float()))
         else:
             rows.append(base(input_ids=tokens).logits[:, -1])
@@ -120,17 +122,24 @@ def computing_in(model: PeftModel, dtype: torch.dtype) -> Iterator[None]:
     """Let the base compute in another dtype for a while, on the weights that it has."""
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     layers = [m for m in model.modules() if isinstance(m, Linear4bit)]
+    states = [m.weight.quant_state for m in layers]
+    states += [m.quant_state for m in model.modules() if isinstance(m, Bnb4bitParametrization)]
     tensors = [*model.parameters(), *model.buffers()]
     own = [t for t in tensors if t.is_floating_point() and id(t) not in trained]
-    values, dtypes = [tensor.data for tensor in own], [layer.compute_dtype for layer in layers]
+    values, dtypes = [tensor.data for tensor in own], [state.dtype for state in states]
+    computed = [layer.compute_dtype for layer in layers]
     for tensor in own:
         tensor.data = tensor.data.to(dtype)
     for layer in layers:
-        layer.compute_dtype = layer.weight.quant_state.dtype = dtype
+        layer.compute_dtype = dtype
+    for state in states:
+        state.dtype = dtype
     try:
         yield
     finally:
         for tensor, value in zip(own, values, strict=True):
             tensor.data = value
-        for layer, was in zip(layers, dtypes, strict=True):
-            layer.compute_dtype = layer.weight.quant_state.dtype = was
+        for layer, was in zip(layers, computed, strict=True):
+            layer.compute_dtype = was
+        for state, was in zip(states, dtypes, strict=True):
+            state.dtype = was
