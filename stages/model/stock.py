@@ -58,7 +58,7 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
         config=config,
         dtype=dtype,
         attn_implementation="eager",
-        quantization_config=_on_load(kind, config, train, dtype),
+        quantization_config=quantization(kind, config, train, dtype),
         use_safetensors=True,
         device_map={"": device},
         output_loading_info=True,
@@ -67,7 +67,7 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
     check_report(report, weights, model, train.objective)
     model = text_part(model)
     if train.quantization.type != "none":
-        _quantise_the_rest(model, train, dtype)
+        quantise_the_rest(model, train, dtype)
     for module in model.modules():
         if isinstance(module, Linear4bit):  # else some CPUs repack it in place
             module.support_avx512bf16_for_cpu = False
@@ -213,7 +213,7 @@ def adaptable(model: PreTrainedModel) -> list[str]:
     return [n for n in names if not EXPERTS.search(n) and n.rpartition(".")[2] not in past]
 
 
-def _on_load(
+def quantization(
     kind: type[PreTrainedModel], config: PreTrainedConfig, train: Train, dtype: torch.dtype
 ) -> BitsAndBytesConfig | Mxfp4Config | None:
     """How the layers' matrices are stored; heads, routers and other towers stay as they are.
@@ -237,7 +237,7 @@ def _on_load(
     )
 
 
-def _quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype) -> None:
+def quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype) -> None:
     """Quantise what transformers has left: what was de-quantised on load, and stacked experts."""
     for name in linear_names(model, decoder_layers(model.get_decoder())):
         module = model.get_submodule(name)
@@ -245,10 +245,15 @@ def _quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype)
             model.set_submodule(name, _quantised(module, train, dtype))
     model.is_loaded_in_4bit = True  # as PEFT asks
     for name, module in list(model.named_modules()):
-        for own, parameter in list(module.named_parameters(recurse=False)):
-            if EXPERTS.search(f"{name}.{own}") and parameter.ndim == 3:
-                how = {"compress_statistics": train.quantization.double}
-                replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
+        quantise_experts(name, module, train)
+
+
+def quantise_experts(name: str, module: nn.Module, train: Train) -> None:
+    """Store a module's own experts in 4 bits, if it has any that are stacked."""
+    for own, parameter in list(module.named_parameters(recurse=False)):
+        if EXPERTS.search(f"{name}.{own}") and parameter.ndim == 3:
+            how = {"compress_statistics": train.quantization.double}
+            replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
 
 
 def _quantised(module: nn.Linear, train: Train, dtype: torch.dtype) -> Linear4bit:

@@ -23,30 +23,37 @@ from stages.training.gates.reference import SAME, Reference, reference
 def load(
     weights: Path, few: Examples, compute: Compute, train: Train
 ) -> tuple[PeftModel, Compute, Reference]:
-    """Load a backbone, and let it compute as fast as it does exactly.
+    """Load a backbone, and let it compute as fast as it does exactly; see `choose`."""
+    device = torch.device("cpu") if sharding.wanted() else compute.device
+    model = build_plain(weights, train, device)
+    compute, expected = choose(model, few, compute, train)
+    return model, compute, expected
 
-    The reference is taken first, of the model as transformers and PEFT have made it.
+
+def choose(
+    model: PeftModel, few: Examples, compute: Compute, train: Train
+) -> tuple[Compute, Reference]:
+    """Let a model that transformers and PEFT have made compute as fast as it does exactly.
 
     Args:
         few: examples that both ways are tried on.
 
     Returns:
-        The model, how it computes, and what transformers computes of the few examples.
+        How it computes, and the reference: what transformers computes of the few examples.
 
     Raises:
         GateFailed: the way that was asked for, or even the plain one, computes something else.
     """
-    device = torch.device("cpu") if sharding.wanted() else compute.device
-    model = build_plain(weights, train, device)
-    expected = reference(model, few, replace(compute, device=device))
+    here = next(model.parameters()).device
+    expected = reference(model, few, replace(compute, device=here))
     if train.way != "plain":
         with _falling_back(model, train):
             _put_on(model, few, compute, train, expected)
-            return model, compute, expected
+            return compute, expected
     unround_logits(model)
     compute = replace(compute, packed=False)
     same(model, few, compute, expected)
-    return model, compute, expected
+    return compute, expected
 
 
 def same(model: PeftModel, few: Examples, compute: Compute, expected: Reference) -> list[Gate]:
