@@ -176,7 +176,7 @@ def check(folder: Path, name: str, params: Params) -> None:
         except UserError:
             raise
         except Exception as error:  # whatever transformers raises of what it does not take
-            reason = str(error).strip().partition("\n")[0] or "it gives no reason"
+            reason = str(error).strip().partition("\n")[0][:200] or "it gives no reason"
             raise UserError(
                 f"{name} cannot become a backbone with transformers {transformers.__version__} "
                 f"({type(error).__name__}: {reason}): install what it asks for, if anything, or "
