@@ -19,7 +19,8 @@ import torch
 from stages.backbones import sources
 from stages.config.params import load
 from stages.config.root import state
-from stages.model.build import build, compute_dtype, logits
+from stages.model.build import build, compute_dtype
+from stages.model.packed import logits
 from stages.model.packing import pack
 
 CPU = torch.device("cpu")

@@ -98,6 +98,7 @@ class Train(Section):
     lora: Lora
     quantization: Quantization
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    way: Literal["auto", "fast", "plain"] = "auto"  # through the backbone; see stages.training.way
     attention: Literal["auto", "eager", "sdpa", "flex_attention"]
     compile: Literal["auto"] | bool  # the layers, by torch.compile
     cuda_graphs: Literal["auto"] | bool  # passes recorded once for each length of row
@@ -171,6 +172,7 @@ class Checkpoint(Section):
     folder: str | None = None  # a local folder in the hub's layout
     lr: Rates  # of the adapter
     head_lr: float = Field(gt=0)
+    quantised: Share = 0.9  # of the weights in the layers' matrices, at least
 
     @model_validator(mode="after")
     def _one_source(self) -> "Checkpoint":
@@ -223,6 +225,11 @@ class Params(Section):
     def adapter_lr(self) -> float:
         """The chosen checkpoint's learning rate of the adapter for the objective."""
         return getattr(self.checkpoint.lr, self.train.objective)
+
+    @property
+    def quantised(self) -> float:
+        """Which share of the layers' weights is to be quantised, at least; 0 is none."""
+        return self.checkpoint.quantised if self.train.quantization.type != "none" else 0.0
 
     def resolved(self) -> dict:
         """What a fold's training depends on, with model and scale filled in."""

@@ -3,10 +3,11 @@
 transformers builds a (tokens, tokens) mask for a packed row and computes all of it; here the cost
 is the sum of the examples' squares. There are three implementations: `packed`, plain and right
 everywhere; `packed_varlen`, FlashAttention 2; and `packed_flex` for soft-capped logits (Gemma 2),
-which FlashAttention lacks. Sliding windows are kept. Tests compare them with transformers' eager
-attention.
+and attention sinks (gpt-oss), which FlashAttention lacks. Sliding windows are kept. Tests compare
+them with transformers' eager attention.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface, PreTrainedConfig
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 PACKED = "packed"
 VARLEN = "packed_varlen"
 FLEX = "packed_flex"
+SINKS = ("sinks", "attention_sink_bias")  # what families call them
+# PyTorch 2.11 lets queries share keys without being told.
+GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 # Of FlexAttention's kernels for heads of 256 values on an H100, where they are 1.6 times as fast as
@@ -75,10 +79,20 @@ def soft_capped(config: PreTrainedConfig) -> bool:
     return getattr(config, "attn_logit_softcapping", None) is not None
 
 
-def fastest(config: PreTrainedConfig, dtype: torch.dtype, device: torch.device) -> str:
-    """The fastest implementation that is exact for an architecture, without compiling."""
+def sinks(model: nn.Module) -> bool:
+    """Whether a model's attention has learned sinks (gpt-oss), a share of it that reads nothing."""
+    return any(name.endswith(SINKS) for name, _ in model.named_parameters())
+
+
+def only_flex(model: PreTrainedModel) -> bool:
+    """Whether FlashAttention leaves out something of a model's attention."""
+    return soft_capped(model.config) or sinks(model)
+
+
+def fastest(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> str:
+    """The fastest implementation that is exact for a model, without compiling."""
     half = dtype in (torch.bfloat16, torch.float16)
-    flash = half and ampere(device) and _head_size(config) <= 256 and not soft_capped(config)
+    flash = half and ampere(device) and _head_size(model.config) <= 256 and not only_flex(model)
     return VARLEN if flash else PACKED
 
 
@@ -107,6 +121,7 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     segments: Segments | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
@@ -114,6 +129,7 @@ def packed_attention(
 
     Args:
         query: (1, heads, tokens, head size); key and value may have fewer heads (grouped queries).
+        s_aux: (heads,) sinks, logits of a key that gives nothing.
         segments: the whole row is one if None.
 
     Returns:
@@ -122,8 +138,13 @@ def packed_attention(
     lengths = segments.lengths if segments else (query.shape[2],)
     window = _binding(sliding_window, max(lengths))
     parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
-    attend = _attend if softcap is None else _attend_capped
-    out = [attend(*qkv, scaling, window, softcap) for qkv in zip(*parts, strict=True)]
+    if softcap is None and s_aux is None:
+        out = [_attend(*qkv, scaling, window) for qkv in zip(*parts, strict=True)]
+    else:
+        out = [
+            _attend_plainly(*qkv, scaling, window, softcap, s_aux)
+            for qkv in zip(*parts, strict=True)
+        ]
     return torch.cat(out, dim=2).transpose(1, 2).contiguous(), None
 
 
@@ -152,7 +173,7 @@ def varlen_attention(
         segments.longest,
         scale=scaling,
         window_size=(window - 1 if window else -1, 0),
-        enable_gqa=key.shape[1] != query.shape[1],
+        **({"enable_gqa": key.shape[1] != query.shape[1]} if GROUPED else {}),
     )
     return out[None], None
 
@@ -166,13 +187,14 @@ def flex(
     scaling: float,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     segments: Segments | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
     """`packed_attention` by PyTorch's FlexAttention, which must be compiled to be fast."""
     if segments is None:
         return packed_attention(
-            module, query, key, value, None, scaling, 0.0, sliding_window, softcap, **kwargs
+            module, query, key, value, None, scaling, 0.0, sliding_window, softcap, s_aux, **kwargs
         )
 
     def capped(score: Tensor, *_: Tensor) -> Tensor:
@@ -180,7 +202,7 @@ def flex(
             return score
         return softcap * (2 * torch.sigmoid(score * (2 / softcap)) - 1)  # tanh, but fast on a GPU
 
-    out = flex_attention(
+    out, lse = flex_attention(
         query,
         key,
         value,
@@ -189,7 +211,10 @@ def flex(
         scale=scaling,
         enable_gqa=key.shape[1] != query.shape[1],
         kernel_options=segments.options,
+        return_lse=True,
     )
+    if s_aux is not None:  # what the sink takes of the whole
+        out = out * torch.sigmoid(lse - s_aux[:, None])[..., None].to(out.dtype)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -198,7 +223,7 @@ def _binding(window: int | None, longest: int) -> int | None:
     return window if window and longest > window else None
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None, _: None) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor:
     narrow = window is not None and q.shape[2] > window
     return F.scaled_dot_product_attention(
         q,
@@ -211,14 +236,26 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None,
     )
 
 
-def _attend_capped(
-    q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None, softcap: float
+def _attend_plainly(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scaling: float,
+    window: int | None,
+    softcap: float | None,
+    sink: Tensor | None,
 ) -> Tensor:
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    scores = torch.tanh(q @ k.transpose(2, 3) * (scaling / softcap)) * softcap
+    scores = q @ k.transpose(2, 3) * scaling
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
     scores = scores.masked_fill(~_visible(q, window), -torch.inf)
-    return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype) @ v
+    if sink is not None:
+        column = sink.to(scores.dtype)[:, None, None].expand(len(scores), -1, scores.shape[2], 1)
+        scores = torch.cat([scores, column], dim=-1)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+    return weights[..., : k.shape[2]] @ v
 
 
 def _visible(q: Tensor, window: int | None) -> Tensor:

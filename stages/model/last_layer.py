@@ -1,15 +1,14 @@
 """The last layer, computed for the tokens that the head reads and no others.
 
 Nothing looks at its other outputs. Keys and values are needed of every token; queries, the output's
-projection and the MLP, more than 90 % of a layer, of one token an example.
+projection and the MLP, more than 90 % of a layer, of one token an example. It is written as Llama's
+and Gemma's layers are; whether it serves another architecture, the run's gate decides.
 """
 
 import torch
 from torch import Tensor, nn
 
 from stages.model.attention import Segments
-
-ARCHITECTURES = {"llama", "qwen2", "gemma2", "gemma3_text"}  # tests compare each with its own layer
 
 
 def last_layer(

@@ -10,22 +10,29 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from stages.model.attention import FLEX, PACKED, VARLEN, Segments, ampere, soft_capped
-from stages.model.last_layer import ARCHITECTURES, last_layer
+from stages.model import stock
+from stages.model.attention import FLEX, PACKED, VARLEN, Segments, ampere, only_flex
+from stages.model.last_layer import last_layer
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """The backbone's layers, first to last, of a model with or without an adapter."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base.base_model.layers
+    if not hasattr(base, "found_layers"):
+        base.found_layers = (stock.decoder_layers(base),)  # in a tuple: no second name for them
+    return base.found_layers[0]
 
 
-def shorten_last_layer(base: PreTrainedModel) -> None:
-    """Let the last layer return each example's last token: (1, examples, hidden size)."""
+def shorten_last_layer(base: PreTrainedModel, short: bool) -> None:
+    """Let the last layer return each example's last token: (1, examples, hidden size).
+
+    Args:
+        short: whether it computes these alone; else it computes all, as it came.
+    """
     layer = decoder_layers(base)[-1]
     packed = base.config._attn_implementation in (PACKED, VARLEN)
-    known = packed and base.config.model_type in ARCHITECTURES
-    layer.forward = partial(last_layer, layer) if known else _last_tokens_of(layer.forward)
+    own = partial(last_layer, layer) if packed and short else _last_tokens_of(layer.forward)
+    layer.forward = own
 
 
 def _last_tokens_of(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -85,7 +92,7 @@ def compile_layers(model: PeftModel, backend: str = "inductor") -> None:
     torch._dynamo.config.recompile_limit = 32  # kinds of layer, with and without gradient
     for layer in decoder_layers(model)[:-1]:  # the last one has little to compute
         layer.inner_forward = torch.compile(layer.plain_forward, dynamic=True, backend=backend)
-    if model.config._attn_implementation == PACKED and soft_capped(model.config):
+    if model.config._attn_implementation == PACKED and only_flex(model.get_base_model()):
         device = next(model.parameters()).device
         model.config._attn_implementation = FLEX if ampere(device) else PACKED
 

@@ -35,6 +35,13 @@ def fuse(model: PeftModel) -> None:
             layer.__class__ = _fused(type(layer))
 
 
+def unfuse(model: PeftModel) -> None:
+    """Undo `fuse`."""
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer) and type(layer).forward is adapted:
+            layer.__class__ = type(layer).__base__
+
+
 @functools.cache
 def _fused(kind: type[LoraLayer]) -> type[LoraLayer]:
     return type(f"Fused{kind.__name__}", (kind,), {"forward": adapted})

@@ -48,6 +48,11 @@ class Row:
     index: list[int]
 
     @property
+    def places(self) -> int:
+        """How many results a pass over it gives."""
+        return len(self.bounds) - 1
+
+    @property
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What differs between rows of one shape."""
         return self.input_ids, self.position_ids, self.bounds

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from stages.config.params import Params
-from stages.model.build import compute_dtype, logits
+from stages.model import packed, plain
+from stages.model.build import compute_dtype
 from stages.model.graphs import Recorder
 from stages.model.objective import Objective
 from stages.model.packing import Row, pack, send
@@ -27,6 +29,7 @@ class Compute:
         dtype: of the base and its products.
         token_budget: tokens of one packed row.
         recorder: what runs the passes, if they are recorded.
+        packed: whether examples go the fast way, packed into rows, or the plain one.
     """
 
     objective: Objective
@@ -34,11 +37,18 @@ class Compute:
     dtype: torch.dtype
     token_budget: int
     recorder: Recorder | None = None
+    packed: bool = True
 
-    def rows(self, ids: Sequence[Sequence[int]]) -> list[Row]:
+    def rows(self, ids: Sequence[Sequence[int]]) -> list[Row] | list[plain.Batch]:
         """Examples packed into rows; longer ones where nothing is kept for a backward pass."""
         budget = self.token_budget * (1 if torch.is_grad_enabled() else LONGER)
+        if not self.packed:
+            return plain.batches(ids, budget)
         return pack(ids, budget, self.recorder and self.recorder.grid)
+
+    def logits(self, model: PeftModel, row: Row | plain.Batch) -> Tensor:
+        """What the head says at each example's last token: (examples, classes or vocabulary)."""
+        return packed.logits(model, row) if self.packed else plain.logits(model, row)
 
     def run(self, work: Callable[..., Tensor], row: Row, *others: Tensor) -> Tensor:
         """A pass over a row, on the device."""
@@ -79,7 +89,7 @@ def accumulate(
     """
 
     def part(row: Row, targets: Tensor, weights: Tensor, added: Tensor) -> Tensor:
-        loss = compute.objective.loss(logits(model, row), targets, added) @ weights
+        loss = compute.objective.loss(compute.logits(model, row), targets, added) @ weights
         backward(loss)
         return loss.detach()
 
@@ -88,7 +98,7 @@ def accumulate(
     all_targets = compute.objective.targets(labels)
     total = torch.zeros((), device=compute.device)
     for row in compute.rows(ids):
-        filled = len(row.bounds) - 1
+        filled = row.places
         targets, weights = torch.zeros(filled, dtype=torch.long), torch.zeros(filled)
         added = torch.zeros(filled, 3)
         targets[: len(row.index)] = all_targets[row.index]
@@ -110,7 +120,7 @@ def class_logits(
     """
 
     def of(row: Row) -> Tensor:
-        return compute.objective.class_logits(logits(model, row))
+        return compute.objective.class_logits(compute.logits(model, row))
 
     index, found = [], []  # the GPU is waited for once, at the end
     for row in tqdm(compute.rows(ids), desc=progress, unit="row", disable=progress is None):

@@ -6,18 +6,14 @@ PyTorch's FSDP2 (Zhao et al. 2023).
 """
 
 import os
-from pathlib import Path
 
 import torch
 from peft import PeftModel
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig
 
-from stages.config.params import Train
 from stages.devices import processes
-from stages.model.build import attention_for, build, compute_dtype
 from stages.model.layers import decoder_layers
 
 
@@ -28,21 +24,14 @@ def wanted() -> bool:
 
 def sharded(model: PeftModel) -> bool:
     """Whether a model's base is in shards."""
-    return isinstance(decoder_layers(model)[0], FSDPModule)
-
-
-def build_sharded(weights: Path, train: Train, device: torch.device) -> PeftModel:
-    """As `model.build`, through the memory of the CPU: no GPU ever holds more than its shards."""
-    dtype = str(compute_dtype(train.dtype, device)).removeprefix("torch.")
-    attention = attention_for(AutoConfig.from_pretrained(weights), train, device)
-    for_device = train.model_copy(update={"dtype": dtype, "attention": attention})
-    model = build(weights, for_device, torch.device("cpu"))
-    shard(model, device)
-    return model
+    return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 def shard(model: PeftModel, device: torch.device) -> None:
-    """Put a model's layers onto the device in shards, and all else whole."""
+    """Put a model's layers onto the device in shards, and all else whole.
+
+    The model comes from the memory of the CPU: no GPU ever holds more of it than its shards.
+    """
     mesh = init_device_mesh(device.type, (processes.count(),))
     trained = {p for p in model.parameters() if p.requires_grad}
     layers = decoder_layers(model)

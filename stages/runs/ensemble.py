@@ -23,14 +23,22 @@ from stages.config.paths import CALIBRATION, OFFSET_FILE, PARAMS, SPLIT_METRICS,
 from stages.config.root import state
 from stages.counting import offset
 from stages.counting.features import count_features
-from stages.model.build import build
+from stages.model.examples import tokenize
 from stages.model.passes import class_logits, compute_for
 from stages.model.prompts import Template
 from stages.runs.files import model_files, read_json, require
 from stages.runs.lock import check_params, read_lock
 from stages.scoring import calibration
+from stages.training import way
 from stages.votes.labels import LABELS, MIRRORED, from_logits
 from stages.votes.rows import TURNS
+
+# Battles that show which way through the backbone is exact, as real ones do for a training.
+TRIED = [
+    ("1", ["What is 2 + 2?"], ["4"], ["It is five, I think."], 0),
+    ("2", ["Name a river.", "And one in Asia?"], ["The Rhine.", "The Mekong."], ["", "Sorry"], 0),
+    ("3", ["Say hello in French."], ["Hello is hello in every language."], ["Bonjour !"], 1),
+]
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,10 @@ class Ensemble:
         weights = sources.fetch(record, params.checkpoint, state())
         tokenizer = AutoTokenizer.from_pretrained(weights)
         self._template = Template(tokenizer, params.budget.max_tokens, params.prompt)
-        self._compute = compute_for(params, tokenizer)
-        self._model = build(weights, params.train, self._compute.device).eval()
+        tried = tokenize(pd.DataFrame(TRIED, columns=["id", *TURNS, "label"]), self._template)
+        compute = compute_for(params, tokenizer)
+        self._model, self._compute, _ = way.load(weights, tried, compute, params.train)
+        self._model.eval()
         self._adapters = [load_peft_weights(str(folder / adapter(k)), "cpu") for k in folds]
         offsets = [folder / adapter(k) / OFFSET_FILE for k in folds if params.train.offset]
         self._offsets = [offset.load(path) for path in offsets]

@@ -31,6 +31,9 @@ def make_fast(
         How passes are computed from now on, the plan, and the gates passed.
     """
     train, longest = params.train, params.budget.max_tokens
+    if not compute.packed:
+        plan = memory.fit_plain(model, compute, train.gradient_checkpointing, longest)
+        return replace(compute, token_budget=plan.row_tokens), plan, []
     passed = compile_if_wanted(model, few, compute, train.compile)
     recording = records(model, train.cuda_graphs)
     plan = memory.fit(model, compute, train.gradient_checkpointing, longest, recording)

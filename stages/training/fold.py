@@ -16,11 +16,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from stages.config.params import Params
 from stages.counting.offset import Offset, fold_offsets
 from stages.devices import processes
-from stages.model import sharding
-from stages.model.build import build
 from stages.model.examples import Examples, tokenize
 from stages.model.passes import Compute, compute_for
 from stages.model.prompts import Template
+from stages.training import way
 from stages.training.checkpoints import last_checkpoint
 from stages.training.fast import make_fast, repeatable
 from stages.training.gates import order
@@ -67,12 +66,11 @@ def train_fold(
     truth = dict(zip(training.id, training.label, strict=True))
     passed = order.before_loading(examples, validation, truth)
     compute = compute_for(params, tokenizer)
-    load = sharding.build_sharded if sharding.wanted() else build
-    model = load(weights, params.train, compute.device)
     few = a_few(examples)
-    passed += order.before_training(model, few, compute)
-    compute, plan, passed_as_well = make_fast(model, few, compute, params)
-    passed += passed_as_well
+    model, compute, expected = way.load(weights, few, compute, params.train)
+    passed += order.before_training(model, few, compute, params.quantised)
+    compute, plan, fast = make_fast(model, few, compute, params)
+    passed += fast + way.same(model, few, compute, expected)
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
     print(f"memory: {plan}")
 
@@ -87,6 +85,7 @@ def train_fold(
         **_facts(model, trainer, compute, examples, validation),
         **{name: name in (gate.name for gate in passed) for name in ("compiled", "recorded")},
         "memory": str(plan),
+        "way": "fast" if compute.packed else "plain",
         "offset": offset is not None,
         "first_loss": float(curves.training_loss.dropna().iloc[0]),
         "gates": [asdict(gate) for gate in passed],

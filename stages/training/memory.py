@@ -80,6 +80,29 @@ def fit(
     return plan
 
 
+def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens: int) -> Plan:
+    """Decide what a step keeps where examples go the plain way, and set the model to it.
+
+    transformers recomputes all layers or none; on a GPU it is all, unless `wanted` is 0.
+
+    Raises:
+        UserError: not even one example fits.
+    """
+    cuda, base = compute.device.type == "cuda", model.get_base_model()
+    recomputed = (cuda if wanted == "auto" else wanted > 0) and base.supports_gradient_checkpointing
+    if recomputed:
+        base.activation_checkpointing_enable({"use_reentrant": False})
+    tokens, layers = compute.token_budget, len(decoder_layers(model))
+    while cuda and _own_peak(model, compute, None, tokens, max_tokens) is None:
+        if tokens == max_tokens:
+            raise UserError(
+                f"one example of {max_tokens} tokens needs more memory than there is: lower the "
+                "scale's max_tokens, take a smaller backbone, or a GPU with more memory"
+            )
+        tokens = max(tokens // 2, max_tokens)
+    return Plan(tokens, layers if recomputed else 0, layers)
+
+
 def choose(
     peak: Peak,
     layers: int,
@@ -148,9 +171,10 @@ def _peak(
 
 
 def _own_peak(
-    model: PeftModel, compute: Compute, recomputed: int, tokens: int, max_tokens: int
+    model: PeftModel, compute: Compute, recomputed: int | None, tokens: int, max_tokens: int
 ) -> int | None:
-    recompute(model, recomputed)
+    if recomputed is not None:
+        recompute(model, recomputed)
     model.train()
     ids = full_row(tokens, max_tokens)
     row = replace(compute, token_budget=tokens)

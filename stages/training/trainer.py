@@ -17,8 +17,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.devices import processes
-from stages.model.build import adapter_parameters, head_parameters
 from stages.model.examples import Examples
+from stages.model.head import adapter_parameters, head_parameters
 from stages.model.layers import recompute_all
 from stages.model.packing import Step, plan, share
 from stages.model.passes import Compute, accumulate, class_logits
@@ -167,7 +167,7 @@ class PackedTrainer(Trainer):
             recorder = self.compute.recorder
             if recorder and recorder.stop():
                 print(f"out of memory at step {step}: from here on passes are not recorded")
-            elif not sharded(self.model) and recompute_all(self.model):
+            elif self.compute.packed and not sharded(self.model) and recompute_all(self.model):
                 print(f"out of memory at step {step}: from here on every layer is recomputed")
             else:
                 raise UserError(

@@ -10,9 +10,10 @@ from stages.config.errors import UserError
 from stages.config.params import Quantization
 from stages.model import attention, layers
 from stages.model.attention import FLEX, PACKED, VARLEN
-from stages.model.build import build, compute_dtype, logits
+from stages.model.build import build, compute_dtype
 from stages.model.layers import compile_layers, plain_layers, recompute
 from stages.model.objective import Objective
+from stages.model.packed import logits
 from stages.model.packing import pack
 from stages.model.passes import Compute, class_logits
 from stages.training import fast

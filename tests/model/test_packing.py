@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stages.config.params import Quantization
-from stages.model.build import build, logits
+from stages.model.build import build
+from stages.model.packed import logits
 from stages.model.packing import Grid, pack, plan, share
 from stages.training.gates.probe import probing
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from stages.model.build import logits
+from stages.model.packed import logits
 from stages.model.packing import pack
 
 EXAMPLES = [[i + 2] * (3 + 9 * i) + [5, 6] for i in range(5)]

@@ -13,8 +13,9 @@ from torch import nn
 from stages.config.errors import UserError
 from stages.model import build as model
 from stages.model.attention import segments
-from stages.model.build import build, head
+from stages.model.build import build
 from stages.model.examples import Examples
+from stages.model.head import head
 from stages.model.layers import decoder_layers
 from stages.model.objective import Objective
 from stages.model.passes import Compute

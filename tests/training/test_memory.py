@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from stages.config.errors import UserError
-from stages.model.build import build, logits
+from stages.model.build import build
 from stages.model.layers import recompute
 from stages.model.objective import Objective
+from stages.model.packed import logits
 from stages.model.packing import pack
 from stages.model.passes import Compute, accumulate
 from stages.training import fold, memory, trainer

@@ -5,11 +5,12 @@ import math
 from peft import PeftModel
 
 from stages.model.attention import FLEX, PACKED, soft_capped
-from stages.model.build import adapter_parameters, head, head_parameters
+from stages.model.head import adapter_parameters, head, head_parameters
 from stages.model.passes import Compute
+from stages.model.stock import quantised_share
 from stages.training.gates.gate import Finding, Phase
 
-BUILT = Phase()  # on (model, compute), before the first step
+BUILT = Phase()  # on (model, compute, share of weights to be quantised), before the first step
 TRAINED = Phase()  # on the model, after the last
 
 
@@ -19,7 +20,7 @@ TRAINED = Phase()  # on the model, after the last
     "the head is not in modules_to_save, or the adapter's task type is another",
     "the head was quantised, or cast to half precision, with the base",
 )
-def head_trained(model: PeftModel, compute: Compute) -> Finding:
+def head_trained(model: PeftModel, compute: Compute, quantised: float) -> Finding:
     """The head is float32 and trained; a language-model head only has to be float."""
     weight = head(model).weight
     classify = compute.objective.answers is None
@@ -35,7 +36,7 @@ def head_trained(model: PeftModel, compute: Compute) -> Finding:
     "a parameter of the base is trained",
     "a parameter of the base was unfrozen after the adapter was added",
 )
-def base_frozen(model: PeftModel, compute: Compute) -> Finding:
+def base_frozen(model: PeftModel, compute: Compute, quantised: float) -> Finding:
     """Nothing is trained but adapter and head."""
     trained = adapter_parameters(model) | head_parameters(model)
     known = {id(p) for p in trained.values()}
@@ -48,7 +49,7 @@ def base_frozen(model: PeftModel, compute: Compute) -> Finding:
     "the adapter is not float32, so small updates round to nothing",
     "the adapter was cast to half precision; train.dtype is the base's alone",
 )
-def adapter_dtype(model: PeftModel, compute: Compute) -> Finding:
+def adapter_dtype(model: PeftModel, compute: Compute, quantised: float) -> Finding:
     """The adapter is float32."""
     half = sorted({str(p.dtype) for p in adapter_parameters(model).values()} - {"torch.float32"})
     return Finding(not half, ", ".join(half) or "torch.float32", "torch.float32")
@@ -56,15 +57,17 @@ def adapter_dtype(model: PeftModel, compute: Compute) -> Finding:
 
 @BUILT.gate(
     "base_quantised",
-    "the base is stored otherwise than train.quantization says",
-    "the quantisation was not applied: see train.quantization and stages/model/build.py",
+    "less of the base is quantised than its entry in params.yaml promises, or some though none is",
+    "the quantisation was not applied: see train.quantization and stages/model/stock.py",
+    "experts or other matrices are stored in a way that is not known: lower `quantised` of the "
+    "backbone's entry, and take a GPU with the memory for that",
 )
-def base_quantised(model: PeftModel, compute: Compute) -> Finding:
-    """There are quantised layers if, and only if, they were asked for."""
-    quantised = sum(type(m).__name__ == "Linear4bit" for m in model.modules())
-    wanted = bool(getattr(model.config, "quantization_config", None))
-    found = f"{quantised} quantised layers"
-    return Finding(bool(quantised) == wanted, found, "as train.quantization says")
+def base_quantised(model: PeftModel, compute: Compute, quantised: float) -> Finding:
+    """As much of the weights in the layers' matrices is quantised as was promised."""
+    share = quantised_share(model)
+    passed = share >= quantised if quantised else share == 0
+    expected = f"at least {quantised:.1%}" if quantised else "none"
+    return Finding(passed, f"{share:.1%} of the layers' weights quantised", expected)
 
 
 @BUILT.gate(
@@ -72,7 +75,7 @@ def base_quantised(model: PeftModel, compute: Compute) -> Finding:
     "the attention kernel leaves out the architecture's soft-capping",
     "SDPA drops it silently: use train.attention auto, eager or flex_attention",
 )
-def soft_capping(model: PeftModel, compute: Compute) -> Finding:
+def soft_capping(model: PeftModel, compute: Compute, quantised: float) -> Finding:
     """An architecture that caps its attention logits runs on a kernel that does so."""
     kernel = model.config._attn_implementation
     capped = soft_capped(model.config)

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from peft.utils import load_peft_weights, set_peft_model_state_dict
-from torch import Tensor, nn
+from torch import Tensor
 
-from stages.model.build import adapter_parameters, head, head_parameters
 from stages.model.examples import Examples
+from stages.model.head import adapter_parameters, head, head_parameters
 from stages.model.passes import Compute, accumulate
 from stages.training.checkpoints import writing
 from stages.training.gates.gate import Finding, Phase
@@ -77,21 +77,6 @@ def finite(trial: Trial) -> Finding:
     """No overflow in the forward pass."""
     bad = int((~torch.isfinite(trial.logits)).any(dim=1).sum())
     return Finding(bad == 0, f"{bad} examples with infinite or undefined logits", "none")
-
-
-@PROBED.gate(
-    "pooled_token",
-    "the head reads another token than each example's last, or packed examples see each other",
-    "a padding token is read: pad_token_id is unset, or padding is on the other side",
-    "the pad token is also the end-of-turn token, and the first one found is inside the text",
-    "attention leaks between the examples of a packed row",
-)
-def pooled_token(trial: Trial) -> Finding:
-    """In a packed row each example gives what its own last token gives when it is alone."""
-    ids = token_ids(trial.examples)
-    alone = torch.stack([_alone(trial.model, each, trial.compute) for each in ids])
-    difference, limit = relative(trial.logits, alone), SAME[trial.compute.dtype]
-    return Finding(difference < limit, f"{difference:.2g}", f"below {limit:g}")
 
 
 @PROBED.gate(
@@ -203,20 +188,6 @@ def _part_read(trial: Trial, part: str) -> Finding:
     after = logits_of(trial.model, replace(trial.examples, rounds=changed), trial.compute)
     least = min(relative(*pair) for pair in zip(after, trial.logits, strict=True))
     return Finding(least > MOVED, f"{least:.2g}", f"above {MOVED:g}")
-
-
-def _alone(model: PeftModel, ids: list[int], compute: Compute) -> Tensor:
-    """The logits at the last token, by the backbone and the head themselves."""
-    base = model.get_base_model()
-    tokens = torch.tensor([ids], device=compute.device)
-    with torch.no_grad():
-        hidden = base.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0, -1:]
-        read = head(model)
-        logits = nn.functional.linear(hidden.to(read.weight.dtype), read.weight, read.bias)
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    if compute.objective.answers is not None and cap is not None:
-        logits = torch.tanh(logits / cap) * cap
-    return compute.objective.class_logits(logits)[0].float().cpu()
 
 
 def _sound(grad: Tensor) -> bool:

@@ -1,0 +1,278 @@
+"""A checkpoint as transformers loads it: its language model alone, quantised, unchanged.
+
+What is special to a family is declared here and nowhere else: what routers, experts and the parts
+for images and sound are called, and which modules cannot be adapted. Where a multimodal checkpoint
+keeps its text, transformers itself says (`get_decoder`).
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from bitsandbytes.nn import Linear4bit, Params4bit
+from bitsandbytes.nn.parametrize import replace_parameter_4bit
+from torch import nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    BitsAndBytesConfig,
+    Mxfp4Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.pytorch_utils import Conv1D
+
+from stages.config.errors import UserError
+from stages.config.params import Train
+
+# Neither quantised nor adapted: routers, which choose experts, and small matrices whose model
+# computes with the weight itself (Gemma 3n).
+LEFT = re.compile(r"(^|\.)(router|gate|shared_expert_gate|correction_coefs|prediction_coefs)(\.|$)")
+# Where experts lie: modules each, or one parameter of three dimensions for all.
+EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+# Parts of a multimodal checkpoint that no text goes through.
+OTHER_SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_")
+# Linear modules of a class of their own that compute what nn.Linear does.
+LINEAR = {"FalconLinear"}
+# Mamba's kernels read these weights past their module, so that an adapter there would do nothing.
+MAMBA = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+READ_PAST = {"out_proj", "conv1d"}
+
+
+def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Load a checkpoint's language model in eager attention, its layers quantised.
+
+    Args:
+        weights: a folder in transformers' layout, safetensors only.
+
+    Raises:
+        UserError: transformers has no language model of that kind, or the weights are not its own.
+    """
+    kind, config = language_model(AutoConfig.from_pretrained(weights))
+    for part in (config, config.get_text_config()):
+        part.use_cache = False
+    model, report = kind.from_pretrained(
+        weights,
+        config=config,
+        dtype=dtype,
+        attn_implementation="eager",
+        quantization_config=quantization(kind, config, train, dtype),
+        use_safetensors=True,
+        device_map={"": device},
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are in the report, and refused with it
+    )
+    check_report(report, weights, model, train.objective)
+    model = text_part(model)
+    if train.quantization.type != "none":
+        quantise_the_rest(model, train, dtype)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):  # else some CPUs repack it in place
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], PreTrainedConfig]:
+    """The class that transformers has for a checkpoint's text, or for its text and images.
+
+    Returns:
+        The class, and the configuration that it takes: the whole, or that of the text alone.
+
+    Raises:
+        UserError: it has none.
+    """
+    for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING):
+        if type(config) in mapping:
+            kind = _without_lacking(mapping[type(config)], config)
+            return kind, config if isinstance(
+                config, kind.config_class
+            ) else config.get_text_config()
+    raise UserError(
+        f"the checkpoint is a {config.model_type}, for which transformers has no language model: "
+        "expected a decoder, or a multimodal model with one; take another checkpoint"
+    )
+
+
+def _without_lacking(
+    kind: type[PreTrainedModel], config: PreTrainedConfig
+) -> type[PreTrainedModel]:
+    """The class, or that of the text alone where a library for the other parts is not installed."""
+    alone = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config.get_text_config()), kind)
+    if alone is kind:
+        return kind
+    try:
+        with torch.device("meta"):
+            kind(config)
+    except ImportError:
+        return alone
+    return kind
+
+
+def backbone(base: nn.Module) -> nn.Module:
+    """The part of a model that has the layers and not the head."""
+    layers = decoder_layers(base)
+    return next(c for c in base.children() if any(module is layers for module in c.modules()))
+
+
+# What the checkpoint holds
+
+
+def check_report(
+    report: Mapping[str, set], weights: Path, model: PreTrainedModel, objective: str
+) -> None:
+    """Refuse a checkpoint that lacks tensors, has too many, or has them in other shapes.
+
+    transformers fills what is missing with random numbers, and says so only in its log.
+
+    Args:
+        report: what `from_pretrained` gives as loading info.
+
+    Raises:
+        UserError: naming the tensors.
+    """
+    unread = _head_names(model) if objective == "classify" else set()
+    problems = {
+        "lacks": sorted(set(report["missing_keys"]) - unread),
+        "has beside the model's": sorted(
+            key for key in report["unexpected_keys"] if not OTHER_SENSES.search(key)
+        ),
+        "has in another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
+    }
+    told = [f"{what} {_some(names)}" for what, names in problems.items() if names]
+    if told or report["error_msgs"]:
+        raise UserError(
+            f"{weights} is not the whole of a {type(model).__name__}, which its config.json names: "
+            f"it {'; it '.join([*told, *report['error_msgs']])}. Training would go on from random "
+            "numbers: take the checkpoint from its publisher again, or another one"
+        )
+
+
+def _head_names(model: PreTrainedModel) -> set[str]:
+    """The parameters of the language-model head, which `classify` does not use."""
+    head = model.get_output_embeddings()
+    names = (name for name, module in model.named_modules() if module is head)
+    return {f"{name}.{own}" for name in names for own, _ in head.named_parameters()}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def text_part(model: PreTrainedModel) -> PreTrainedModel:
+    """The language model alone; towers for images and sound are let go, with their memory."""
+    decoder = model.get_decoder()
+    own = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(decoder.config), type(model))
+    if isinstance(model, own) or not issubclass(own, PreTrainedModel):
+        _drop_towers(model, decoder)
+        return model
+    with torch.device("meta"):
+        text = own(decoder.config)
+    setattr(text, text.base_model_prefix, decoder)
+    text.set_output_embeddings(model.get_output_embeddings())
+    for name in ("is_loaded_in_4bit", "is_quantized", "quantization_method", "hf_quantizer"):
+        if hasattr(model, name):
+            setattr(text, name, getattr(model, name))
+    return text
+
+
+def _drop_towers(model: PreTrainedModel, decoder: nn.Module) -> None:
+    kept = {id(module) for module in decoder.modules()}
+    for name, child in list(model.base_model.named_children()):
+        holds = any(id(module) in kept for module in child.modules())
+        if decoder is not model.base_model and not holds:
+            setattr(model.base_model, name, nn.Identity())
+
+
+# The layers, and how they are stored
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The backbone's layers, first to last: of all lists of modules the one with most in it."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise UserError(f"{type(model).__name__} has no list of layers: take another checkpoint")
+    return max(lists, key=lambda found: sum(p.numel() for p in found.parameters()))
+
+
+def linear_names(model: nn.Module, layers: nn.ModuleList) -> list[str]:
+    """The names of the linear modules in the layers, those apart that are to be left."""
+    inside = {id(module) for module in layers.modules()}
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and id(module) in inside and not LEFT.search(name)
+    ]
+
+
+def adaptable(model: PreTrainedModel) -> list[str]:
+    """What `all-linear` means: attention, shared and dense layers; neither routers nor experts."""
+    names = linear_names(model, decoder_layers(model.get_decoder()))
+    past = READ_PAST if model.config.model_type in MAMBA else set()
+    return [n for n in names if not EXPERTS.search(n) and n.rpartition(".")[2] not in past]
+
+
+def quantization(
+    kind: type[PreTrainedModel], config: PreTrainedConfig, train: Train, dtype: torch.dtype
+) -> BitsAndBytesConfig | Mxfp4Config | None:
+    """How the layers' matrices are stored; heads, routers and other towers stay as they are.
+
+    What comes in MXFP4 (gpt-oss) is de-quantised first.
+    """
+    if getattr(config, "quantization_config", None):
+        return Mxfp4Config(dequantize=True)
+    if train.quantization.type == "none":
+        return None
+    with torch.device("meta"):
+        model = kind(config)
+    wanted = set(linear_names(model, decoder_layers(model.get_decoder())))
+    others = {n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)} - wanted
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=train.quantization.type,
+        bnb_4bit_use_double_quant=train.quantization.double,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=sorted(map(re.escape, others)),
+    )
+
+
+def quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype) -> None:
+    """Quantise what transformers has left: what was de-quantised on load, and stacked experts."""
+    for name in linear_names(model, decoder_layers(model.get_decoder())):
+        module = model.get_submodule(name)
+        if type(module) is nn.Linear or type(module).__name__ in LINEAR:
+            model.set_submodule(name, _quantised(module, train, dtype))
+    model.is_loaded_in_4bit = True  # as PEFT asks
+    for name, module in list(model.named_modules()):
+        quantise_experts(name, module, train)
+
+
+def quantise_experts(name: str, module: nn.Module, train: Train) -> None:
+    """Store a module's own experts in 4 bits, if it has any that are stacked."""
+    for own, parameter in list(module.named_parameters(recurse=False)):
+        if EXPERTS.search(f"{name}.{own}") and parameter.ndim == 3:
+            how = {"compress_statistics": train.quantization.double}
+            replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
+
+
+def _quantised(module: nn.Linear, train: Train, dtype: torch.dtype) -> Linear4bit:
+    how = {"quant_type": train.quantization.type, "compress_statistics": train.quantization.double}
+    size, device = (module.in_features, module.out_features), module.weight.device
+    new = Linear4bit(*size, module.bias is not None, dtype, device="meta", **how)
+    new.weight = Params4bit(module.weight.data, requires_grad=False, **how).to(device)
+    new.bias = module.bias
+    return new.requires_grad_(False)
+
+
+def quantised_share(model: nn.Module) -> float:
+    """Which share of the weights in the layers' matrices is stored in 4 bits."""
+    stored = whole = 0
+    for name, module in decoder_layers(model).named_modules():
+        if isinstance(module, Linear4bit):
+            stored += module.in_features * module.out_features
+        elif nn.utils.parametrize.is_parametrized(module):
+            stored += sum(p[0].quant_state.shape.numel() for p in module.parametrizations.values())
+        elif not re.search(r"lora_|parametrizations", name):
+            whole += sum(p.numel() for p in module.parameters(recurse=False) if p.ndim > 1)
+    return stored / max(stored + whole, 1)
