@@ -256,6 +256,11 @@ def quantise_experts(name: str, module: nn.Module, train: Train) -> None:
             replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
 
 
+def stacked_experts(model: nn.Module) -> bool:
+    """Whether a model has experts that are stored in one parameter, in 4 bits."""
+    return any(nn.utils.parametrize.is_parametrized(module) for module in model.modules())
+
+
 def _quantised(module: nn.Linear, train: Train, dtype: torch.dtype) -> Linear4bit:
     how = {"quant_type": train.quantization.type, "compress_statistics": train.quantization.double}
     size, device = (module.in_features, module.out_features), module.weight.device

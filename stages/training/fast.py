@@ -16,9 +16,10 @@ from stages.model import graphs
 from stages.model.examples import Examples
 from stages.model.layers import compile_layers, plain_layers
 from stages.model.passes import Compute
+from stages.model.stock import stacked_experts
 from stages.training import memory
 from stages.training.gates import speed
-from stages.training.gates.gate import Gate
+from stages.training.gates.gate import Gate, GateFailed
 from stages.training.gates.probe import gradient, one_pass, probing, relative, token_ids
 
 
@@ -46,9 +47,11 @@ def make_fast(
     try:
         passed += record(model, few, compute, recorded, full_row)
         return recorded, plan, passed
-    except RuntimeError as error:
+    except (RuntimeError, GateFailed) as error:
         cause = " ".join(str(error).splitlines()[:2])
         if train.cuda_graphs != "auto":
+            if isinstance(error, GateFailed):
+                raise
             raise UserError(f"train.cuda_graphs is true, but recording fails: {cause}") from None
         print(f"passes are not recorded as CUDA graphs, which is slower: {cause}")
         return compute, plan, passed
@@ -86,11 +89,18 @@ def compile_if_wanted(
     """
     if not wanted or (wanted == "auto" and compute.device.type == "cpu"):
         return []
+    if wanted == "auto" and stacked_experts(model):
+        print(
+            "layers are not compiled: their experts are stored in a way that the compiler repeats"
+        )
+        return []
     try:
         return compile_model(model, examples, compute)
-    except (TorchDynamoException, InductorError) as error:
+    except (TorchDynamoException, InductorError, GateFailed) as error:
         cause = " ".join(str(error).splitlines()[:2])
         if wanted != "auto":
+            if isinstance(error, GateFailed):
+                raise
             raise UserError(f"train.compile is true, but compiling fails: {cause}") from None
         print(f"layers are not compiled, which is slower: {cause}")
         plain_layers(model)
