@@ -1,4 +1,4 @@
-"""One module or package a DVC stage, and the modules that several stages share."""
+"""What one runs, a file each, and the rooms that these share, a folder each."""
 
 import logging
 

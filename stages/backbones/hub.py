@@ -70,9 +70,8 @@ def _explained(name: str, place: str) -> Iterator[None]:
         yield
     except (httpx2.HTTPError, OSError, errors.RevisionResolutionError) as error:
         unreached = (errors.RevisionResolutionError, errors.LocalEntryNotFoundError)
-        if isinstance(error, unreached) and error.__cause__:
-            error = error.__cause__
-        raise UserError(_advice(error, name, place)) from None
+        cause = error.__cause__ if isinstance(error, unreached) else None
+        raise UserError(_advice(cause or error, name, place)) from None
 
 
 def _advice(error: BaseException, name: str, place: str) -> str:

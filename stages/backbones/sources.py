@@ -14,7 +14,7 @@ from filelock import FileLock
 from stages.backbones import hub, package
 from stages.backbones.layout import check_layout, digest
 from stages.config.errors import UserError
-from stages.config.params import Checkpoint
+from stages.config.params import Checkpoint, Hub, Package
 from stages.config.root import root
 
 
@@ -29,14 +29,14 @@ def resolve(checkpoint: Checkpoint, family: str, size: str, state: Path) -> dict
         UserError: the hub refuses, lacks or cannot be asked for it, or the folder is none.
     """
     record = {"family": family, "size": size}
-    if checkpoint.hub:
-        commit = hub.commit(checkpoint.hub, f"backbones.{family}.{size}.hub", state)
-        return record | {"checkpoint": checkpoint.hub.id, "source": "hub", "revision": commit}
-    if checkpoint.package:
-        name = checkpoint.package.gguf.partition(".gguf")[0]
-        sha256 = checkpoint.package.sha256
-        return record | {"checkpoint": name, "source": "package", "revision": sha256}
-    folder = _local(checkpoint)
+    source = checkpoint.source
+    if isinstance(source, Hub):
+        commit = hub.commit(source, f"backbones.{family}.{size}.hub", state)
+        return record | {"checkpoint": source.id, "source": "hub", "revision": commit}
+    if isinstance(source, Package):
+        name = source.gguf.partition(".gguf")[0]
+        return record | {"checkpoint": name, "source": "package", "revision": source.sha256}
+    folder = _local(source)
     check_layout(folder)
     return record | {"checkpoint": folder.name, "source": "folder", "revision": digest(folder)}
 
@@ -60,18 +60,19 @@ def fetch(
     Raises:
         UserError: the checkpoint cannot be fetched, or is not the one that was recorded.
     """
-    if checkpoint.folder:
-        return _unchanged(_local(checkpoint), record["revision"])
+    source = checkpoint.source
+    if isinstance(source, str):
+        return _unchanged(_local(source), record["revision"])
     folder = state / "weights" / _slug(record)
     partial = folder.with_name(f"{folder.name}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
             print(f"fetching {record['checkpoint']} into {folder}", flush=True)
-            if checkpoint.hub:
+            if isinstance(source, Hub):
                 hub.download(record, state, partial, check)
             else:
-                package.unpack(checkpoint.package, partial)
+                package.unpack(source, partial)
             check_layout(partial)
             partial.rename(folder)
     return _unchanged(folder, record["digest"]) if "digest" in record else folder
@@ -93,9 +94,9 @@ def _slug(record: dict[str, str]) -> str:
     return re.sub(r"[^\w.-]+", "--", "-".join(parts))
 
 
-def _local(checkpoint: Checkpoint) -> Path:
+def _local(folder: str) -> Path:
     """A relative folder lies in the user's repository, also when DVC works in a clone of it."""
-    return root() / Path(checkpoint.folder).expanduser()
+    return root() / Path(folder).expanduser()
 
 
 def _unchanged(folder: Path, revision: str) -> Path:

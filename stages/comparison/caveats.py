@@ -31,14 +31,14 @@ def caveats(results: Sequence[Result]) -> list[str]:
 
 
 def _beaten(results: Sequence[Result]) -> list[str]:
-    """Whether a baseline is as good as the best run."""
+    """Whether a baseline without a language model is as good as the best run."""
     best = min(results, key=lambda r: r.metrics["log_loss"])
     name, loss = min(best.metrics["baselines"].items(), key=lambda item: item[1])
     if loss > best.metrics["log_loss"]:
         return []
     return [
-        f"no run beats a baseline that has no language model: {TITLES[name]} has "
-        f"{loss:.4f}, the best run, {best.name}, {best.metrics['log_loss']:.4f}"
+        f"every run is behind a baseline without a language model: {TITLES[name]} has "
+        f"{loss:.4f}; the best run, {best.name}, has {best.metrics['log_loss']:.4f}"
     ]
 
 

@@ -3,17 +3,20 @@
 import functools
 import sys
 from collections.abc import Callable
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
 
 
 class UserError(Exception):
     """Something the user can mend: says what was expected, what was found, where, what to do."""
 
 
-def stage(main: Callable[..., None]) -> Callable[..., None]:
+def stage(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Run a stage's `main` so that a UserError ends it with its message and exit status 1."""
 
     @functools.wraps(main)
-    def run(*args, **kwargs) -> None:
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         try:
             main(*args, **kwargs)
         except UserError as error:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from stages.config.errors import UserError
 from stages.config.paths import PARAMS
@@ -181,6 +182,12 @@ class Checkpoint(Section):
             raise ValueError(f"needs exactly one of hub, package and folder, found {sources}")
         return self
 
+    @property
+    def source(self) -> Hub | Package | str:
+        """The one source that is given; of a folder, its path."""
+        [source] = [s for s in (self.hub, self.package, self.folder) if s is not None]
+        return source
+
 
 class Family(Section):
     """The checkpoints of one backbone family, by size."""
@@ -260,7 +267,7 @@ def load(path: Path = PARAMS) -> Params:
         raise UserError(f"{path} is not valid:\n{problems}") from None
 
 
-def explain(problem: dict, model: type[BaseModel] = Params) -> str:
+def explain(problem: ErrorDetails, model: type[BaseModel] = Params) -> str:
     """One of a ValidationError's problems in words, an unknown key with the nearest known one."""
     place = ".".join(str(key) for key in problem["loc"])
     if problem["type"] == "extra_forbidden":
@@ -276,7 +283,7 @@ def explain(problem: dict, model: type[BaseModel] = Params) -> str:
     return f"{place}: {message}, found {problem['input']!r}"
 
 
-def _known_keys(kind: Any, section: Iterable[str]) -> Iterable[str]:
+def _known_keys(kind: Any, section: Iterable[int | str]) -> Iterable[str]:
     """The keys that the section at this place may have."""
     for key in section:
         kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[key].annotation

@@ -4,6 +4,7 @@ Predictions in both orders are averaged, so position gives nothing away.
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from stages.votes.labels import LABELS, MIRRORED, floored
 # rows: a hundred correlated counts need a tight one.
 C_COUNTS = 0.002
 
-Matrix = np.ndarray | sp.csr_matrix
+Matrix: TypeAlias = np.ndarray | sp.csr_matrix
 BothOrders = tuple[Matrix, Matrix]  # the inputs of battles as stored, and exchanged
 Inputs = Callable[[np.ndarray], BothOrders]  # from the mask of training rows, all they may see
 

@@ -58,7 +58,9 @@ class Figure:
 
 def colour(run: float | None) -> str:
     """A run's colour; a grey for what belongs to no run."""
-    return BASELINE_COLOUR if pd.isna(run) else RUN_COLOURS[int(run) % len(RUN_COLOURS)]
+    if run is None or pd.isna(run):
+        return BASELINE_COLOUR
+    return RUN_COLOURS[int(run) % len(RUN_COLOURS)]
 
 
 # Values with intervals, one below the other
@@ -143,19 +145,20 @@ def _placed(table: pd.DataFrame, form: str, above: bool, lines: int) -> pd.DataF
     steps = np.where(heading, 32, step)
     ends = steps.cumsum()
     y = ends - np.where(heading, 0, below)
+    numbers = zip(table.value, table.low, table.high, strict=True)
     return table.assign(
         y=y,
         top=y - 9 if above else ends - steps,
         bottom=ends,
         colour=table.run.map(colour),
-        text=[_told(row, form, with_interval=not above) for row in table.itertuples()],
+        text=[_told(*row, form, with_interval=not above) for row in numbers],
     )
 
 
-def _told(row: tuple, form: str, with_interval: bool) -> str:
-    if pd.isna(row.value):
+def _told(value: float, low: float, high: float, form: str, with_interval: bool) -> str:
+    if pd.isna(value):
         return ""
-    return interval(row.value, row.low, row.high, form) if with_interval else sign(row.value, form)
+    return interval(value, low, high, form) if with_interval else sign(value, form)
 
 
 def _domain(table: pd.DataFrame, reference: float, band: float) -> list[float]:

@@ -10,10 +10,11 @@ from stages.runs.finished import Result, titles
 from stages.scoring.learning import REFERENCES
 
 GAIN = "gain in log loss (right is better)"
+DIFFERENCE = "difference in log loss (left: the first is better)"
 
 
-def of_runs(results: list[Result]) -> dict[str, Figure | list[Figure]]:
-    """Every figure that one run or several have."""
+def of_runs(results: list[Result]) -> dict[str, Figure]:
+    """Every figure that shows one run or several together."""
     names = titles(results)
     to_beat = {f"{REFERENCES[r.reference]} {r.to_beat:.4f}": r.to_beat for r in results}
     return {
@@ -36,11 +37,15 @@ def of_runs(results: list[Result]) -> dict[str, Figure | list[Figure]]:
             partial(charts.curves, tables.curves(results), names, to_beat),
         ),
         "calibration": _reliability(results, names),
-        "confusion": [
-            _confusion(result, name, place)
-            for place, (result, name) in enumerate(zip(results, names, strict=True))
-        ],
     }
+
+
+def confusions(results: list[Result]) -> list[Figure]:
+    """Each run's votes by predicted class."""
+    return [
+        _confusion(result, name, place)
+        for place, (result, name) in enumerate(zip(results, titles(results), strict=True))
+    ]
 
 
 def of_run(result: Result) -> dict[str, Figure]:
@@ -57,29 +62,39 @@ def of_run(result: Result) -> dict[str, Figure]:
     }
 
 
-def of_comparison(comparison: dict, labels: dict[str, str]) -> dict[str, Figure | list[Figure]]:
-    """The differences between runs, over all rows, and of each pair by class and by slice.
+def of_comparison(comparison: dict, labels: dict[str, str]) -> dict[str, Figure]:
+    """The differences between runs over all rows, if there are two to compare.
 
     Args:
         labels: how the runs are called, by their names.
     """
     pairs, delta = comparison["pairs"], comparison["delta"]
     if not pairs:
-        return {"pair_slices": []}
-    names = [f"{labels[pair['a']]}\n− {labels[pair['b']]}" for pair in pairs]
+        return {}
+    names = [_pair_name(pair, labels, "\n") for pair in pairs]
     table = pd.DataFrame([{**_ends(pair), "run": None} for pair in pairs]).assign(label=names)
-    axis = "difference in log loss (left: the first is better)"
-    return {
-        "differences": _forest("Differences in log loss", table, axis, band=delta),
-        "pair_slices": [
-            _forest(name.replace("\n", " "), sliced(_pair_slices(pair)), axis, band=delta)
-            for name, pair in zip(names, pairs, strict=True)
-            if pair["classes"] or pair["slices"]  # too few votes have none
-        ],
-    }
+    return {"differences": _forest("Differences in log loss", table, DIFFERENCE, band=delta)}
 
 
-def _pair_slices(pair: dict) -> pd.DataFrame:
+def pair_slices(comparison: dict, labels: dict[str, str]) -> list[Figure]:
+    """The differences of each pair by class and by slice; labels as in of_comparison."""
+    return [
+        _forest(
+            _pair_name(pair, labels, " "),
+            sliced(_slices_of(pair)),
+            DIFFERENCE,
+            band=comparison["delta"],
+        )
+        for pair in comparison["pairs"]
+        if pair["classes"] or pair["slices"]  # too few votes have none
+    ]
+
+
+def _pair_name(pair: dict, labels: dict[str, str], space: str) -> str:
+    return f"{labels[pair['a']]}{space}− {labels[pair['b']]}"
+
+
+def _slices_of(pair: dict) -> pd.DataFrame:
     votes = [
         {"slice": "vote", "label": {"a": "A", "b": "B"}.get(name, name), **_ends(row)}
         for name, row in pair["classes"].items()
@@ -105,13 +120,20 @@ def sliced(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _forest(title: str, table: pd.DataFrame, axis: str, **options) -> Figure:
-    form = options.get("form", "+.4f")
+def _forest(
+    title: str,
+    table: pd.DataFrame,
+    axis: str,
+    form: str = "+.4f",
+    reference: float = 0.0,
+    band: float = 0.0,
+) -> Figure:
     told = [
         f"{row.label}: {tables.interval(row.value, row.low, row.high, form)}"
         for row in table.dropna(subset="value").itertuples()
     ]
-    return Figure(title, "; ".join(told), partial(charts.forest, table, axis=axis, **options))
+    draw = partial(charts.forest, table, axis=axis, form=form, reference=reference, band=band)
+    return Figure(title, "; ".join(told), draw)
 
 
 def _curves_in_words(table: pd.DataFrame, names: list[str], to_beat: dict[str, float]) -> str:
@@ -123,8 +145,8 @@ def _curves_in_words(table: pd.DataFrame, names: list[str], to_beat: dict[str, f
 def _reliability(results: list[Result], names: list[str]) -> Figure:
     """Of each backbone; of one, also after calibration."""
     if len(results) == 1:
-        shown = {"as trained": "backbone", "calibrated, by rule": "by_rule"}
-        series = [(name, results[0], column) for name, column in shown.items()]
+        columns = {"as trained": "backbone", "calibrated, by rule": "by_rule"}
+        series = [(name, results[0], column) for name, column in columns.items()]
     else:
         series = [(name, result, "backbone") for name, result in zip(names, results, strict=True)]
     parts = [

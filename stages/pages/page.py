@@ -69,6 +69,7 @@ def write_comparison(
         sentences=[comparison["sentence"]],
         comparison=comparison,
         figures=figures.of_runs(results) | figures.of_comparison(comparison, labels),
+        pair_slices=figures.pair_slices(comparison, labels),
         examples={} if texts is None else _compared_examples(results, texts),
         **_runs(results),
     )
@@ -114,6 +115,7 @@ def _runs(results: list[Result]) -> dict:
         "confidence": f"{100 * results[0].params['evaluate']['confidence']:g} %",
         "sections": SECTIONS,
         "labels": titles(results),
+        "confusions": figures.confusions(results),
         "calibration": _side_by_side([tables.calibration(result) for result in results]),
         "order": _side_by_side([tables.order(result) for result in results]),
         "gates": [tables.gates(result) for result in results],

@@ -86,5 +86,5 @@ class Candidate:
             model = architecture(config)
         return stock.text_part(model)
 
-    def _load(self, what: type) -> Any:
+    def _load(self, what: type[AutoConfig | AutoTokenizer]) -> Any:
         return what.from_pretrained(self.folder, trust_remote_code=False)

@@ -17,7 +17,7 @@ def fits_into_memory(found: Candidate) -> None:
     quantisation = params.train.quantization
     matrices, rest = weights(found)
     wide = 4 if params.train.dtype == "float32" else 2  # bytes; `auto` may take either
-    narrow = wide
+    narrow: float = wide
     if quantisation.type != "none":  # and a constant for 64 weights, in 8 bits or in 32
         narrow = 0.5 + (1 if quantisation.double else 4) / 64
     needed = matrices * narrow + rest * wide

@@ -10,11 +10,11 @@ ENDS = ("", "_low", "_high")  # of the names under which metrics hold an Interva
 
 
 class Interval(NamedTuple):
-    """A mean and its percentile interval; floats, or arrays of shape (k,) for k differences."""
+    """A mean and its percentile interval."""
 
-    mean: float | np.ndarray
-    low: float | np.ndarray
-    high: float | np.ndarray
+    mean: float
+    low: float
+    high: float
 
 
 def paired_cluster_bootstrap(
@@ -31,8 +31,7 @@ def paired_cluster_bootstrap(
     their number, so clusters of any size are weighted by their rows.
 
     Args:
-        differences: (n,), or (n, k) for k differences resampled together, so that their intervals
-            rest on the same draws.
+        differences: (n,).
         clusters: (n,) ids of any sortable type.
         draws: bootstrap samples.
         confidence: mass between low and high, for instance 0.95.
@@ -43,14 +42,23 @@ def paired_cluster_bootstrap(
 
     Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, sections 3.8 and 5.3.
     """
-    columns = differences.reshape(len(differences), -1)
-    drawn = cluster_bootstrap(columns, clusters, draws, seed)
+    [interval] = bootstrap_columns(differences[:, None], clusters, draws, confidence, seed)
+    return interval
+
+
+def bootstrap_columns(
+    differences: np.ndarray,
+    clusters: np.ndarray,
+    draws: int,
+    confidence: float,
+    seed: int,
+) -> list[Interval]:
+    """The paired_cluster_bootstrap of each column of (n, k) differences, all on the same draws."""
+    drawn = cluster_bootstrap(differences, clusters, draws, seed)
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    mean = columns.mean(axis=0)
-    if differences.ndim == 1:
-        return Interval(float(mean[0]), float(low[0]), float(high[0]))
-    return Interval(mean, low, high)
+    columns = zip(differences.mean(axis=0), low, high, strict=True)
+    return [Interval(*map(float, column)) for column in columns]
 
 
 def cluster_bootstrap(

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.counting.regression import all_classes_seen, group_folds, out_of_fold
+from stages.counting.regression import (
+    BothOrders,
+    Inputs,
+    all_classes_seen,
+    group_folds,
+    out_of_fold,
+)
 
 # The baseline that a backbone has to beat to have learned, as sentences call it.
 REFERENCES = {"prior": "class prior", "counts": "offset alone (length and format)"}
@@ -52,11 +58,16 @@ def pooled(
         rows = np.flatnonzero(folds == fold)
         both, inner = (ab[rows], ba[rows]), group_folds(groups[rows], POOLED_FOLDS)
         probabilities[rows] = (
-            out_of_fold(lambda train, b=both: b, labels[rows], inner, C_ODDS)
+            out_of_fold(_fixed(both), labels[rows], inner, C_ODDS)
             if all_classes_seen(labels[rows], inner)
             else predictions[0][rows]
         )
     return probabilities
+
+
+def _fixed(inputs: BothOrders) -> Inputs:
+    """Inputs that are the same for any training rows."""
+    return lambda train: inputs
 
 
 def beyond_baseline(

@@ -9,7 +9,7 @@ import pandas as pd
 from stages.config.params import Evaluate
 from stages.scoring import scores
 from stages.scoring.baselines import TITLES
-from stages.scoring.bootstrap import ENDS, paired_cluster_bootstrap
+from stages.scoring.bootstrap import ENDS, bootstrap_columns
 from stages.scoring.learning import beyond_baseline, learned, reference
 
 
@@ -86,13 +86,11 @@ def intervals(
     values: pd.DataFrame, groups: np.ndarray, settings: Evaluate, seed: int
 ) -> dict[str, float]:
     """The mean of each column of per-row values, and its ends NAME_low and NAME_high."""
-    interval = paired_cluster_bootstrap(
-        values.to_numpy(), groups, settings.draws, settings.confidence, seed
-    )
+    found = bootstrap_columns(values.to_numpy(), groups, settings.draws, settings.confidence, seed)
     return {
-        f"{name}{end}": float(ends[column])
-        for column, name in enumerate(values)
-        for end, ends in zip(ENDS, interval, strict=True)
+        f"{name}{end}": value
+        for name, interval in zip(values, found, strict=True)
+        for end, value in zip(ENDS, interval, strict=True)
     }
 
 
@@ -112,16 +110,16 @@ def rungs(
     """
     losses = {name: scores.example_losses(labels, p) for name, p in predictions.items()}
     over_prior = np.column_stack([losses["prior"] - loss for loss in losses.values()])
-    gain = paired_cluster_bootstrap(over_prior, groups, settings.draws, settings.confidence, seed)
+    found = bootstrap_columns(over_prior, groups, settings.draws, settings.confidence, seed)
     return {
         name: {
             "log_loss": float(losses[name].mean()),
-            "gain_over_prior": float(gain.mean[i]),
-            "gain_over_prior_low": float(gain.low[i]),
-            "gain_over_prior_high": float(gain.high[i]),
+            "gain_over_prior": gain.mean,
+            "gain_over_prior_low": gain.low,
+            "gain_over_prior_high": gain.high,
             "accuracy": scores.accuracy(labels, predictions[name]),
         }
-        for i, name in enumerate(predictions)
+        for name, gain in zip(predictions, found, strict=True)
     }
 
 

@@ -50,9 +50,9 @@ def _explained() -> Iterator[None]:
         yield
     # RuntimeError: of the client for large files; ValueError: the answer was not a hub's
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
-            error = error.__cause__
-        raise UserError(_advice(error)) from None
+        unreached = isinstance(error, errors.LocalEntryNotFoundError)
+        cause = error.__cause__ if unreached else None
+        raise UserError(_advice(cause or error)) from None
 
 
 def _advice(error: BaseException) -> str:

@@ -37,7 +37,7 @@ def _blank(value: object) -> bool:
     return value is None or value != value or not str(value).strip()  # NaN is not itself
 
 
-def parse_rounds(row: Mapping[str, object]) -> tuple[dict[str, list[str]], Counter]:
+def parse_rounds(row: Mapping[str, object]) -> tuple[dict[str, list[str]], Counter[str]]:
     """The turns of the prompt and both answers of a raw row, equal in number.
 
     Returns:
@@ -51,7 +51,8 @@ def parse_rounds(row: Mapping[str, object]) -> tuple[dict[str, list[str]], Count
     if not lists["prompt"]:
         raise BadRow("prompt has no turns")
     longest = max(map(len, lists.values()))
-    mended, rounds = Counter(), {}
+    rounds: dict[str, list[str]] = {}
+    mended: Counter[str] = Counter()
     for name, turns in lists.items():
         missing = longest - len(turns)
         replaced = [SURROGATE.subn("\ufffd", turn or "") for turn in turns]
@@ -83,7 +84,7 @@ def parse_label(row: Mapping[str, object]) -> int:
     """
     values = [str(row[name]).strip() for name in WINNERS]
     flags = [FLAGS.get(value.lower()) for value in values]
-    if None in flags or sum(flags) != 1:
+    if (flags.count(1), flags.count(0)) != (1, 2):
         found = ", ".join(f"{value:.20}" for value in values)
         raise BadRow(f"{', '.join(WINNERS)} are {found}: expected one 1 and two 0")
     return flags.index(1)

@@ -5,7 +5,7 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -67,7 +67,7 @@ def _parquet_rows(path: Path) -> Iterator[dict]:
             yield from batch.to_pylist()
 
 
-def _check_columns(path: Path, found: list[str]) -> None:
+def _check_columns(path: Path, found: Sequence[str]) -> None:
     missing = [name for name in COLUMNS if name not in found]
     if missing:
         shown = ", ".join(f"{name:.40}" for name in found) or "an empty file"
