@@ -16,8 +16,6 @@ from stages.training.checkpoints import writing
 from tests.support.places import REPO
 from tests.support.workspace import FAST, Workspace
 
-pytestmark = pytest.mark.rounding
-
 
 @pytest.fixture
 def workspace(tmp_path, tiny, battles) -> Workspace:
@@ -50,6 +48,7 @@ def test_without_its_inputs_it_says_what_makes_them(workspace):
     assert expected in output
 
 
+@pytest.mark.rounding
 def test_a_fold_leaves_predictions_in_both_orders_curves_and_its_cost(whole):
     predictions = whole.predictions()
     folds = pd.read_parquet(whole.path / "data/folds/folds.parquet")
@@ -72,6 +71,7 @@ def test_a_fold_leaves_predictions_in_both_orders_curves_and_its_cost(whole):
         assert noise not in whole.output
 
 
+@pytest.mark.rounding
 def test_killed_and_started_again_it_ends_as_if_never_stopped(whole, workspace):
     workspace.kill_after(2, "train", "0")
     assert not (workspace.path / "metrics/folds/fold-0.json").exists()
@@ -177,6 +177,7 @@ print(json.dumps(out[0].tolist() if out.ndim == 2 else out[0, -1].tolist()))
 """
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("objective", ["classify", "sft"])
 def test_the_adapter_gives_the_same_logits_with_plain_peft(workspace, objective, tmp_path):
     from transformers import AutoTokenizer
