@@ -1,9 +1,12 @@
 """Writes a tiny random checkpoint of a model type, in the layout that its publishers use."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 import transformers
@@ -27,6 +30,7 @@ SPECIAL_TOKENS = ["<s>", "</s>", "<pad>", *(f"<extra_{i}>" for i in range(29))]
 BOS, EOS, PAD = 0, 1, 2
 VOCABULARY = 384
 TRAINING_TEXT = "User: which answer is better? A, B or tie"
+TIMM = ("timm_wrapper", "gemma3n_vision")  # vision towers of another library
 KEPT = re.compile("A_log|dt_|time_")  # matrices whose initial values mean something
 
 
@@ -62,7 +66,7 @@ def make(model_type: str, folder: Path, seed: int = 0) -> PreTrainedConfig:
     """
     transformers.set_seed(seed)
     config = tiny_config(transformers.CONFIG_MAPPING[model_type])
-    with uninitialised_is_nan():
+    with uninitialised_is_nan(), without_timm():
         model = model_class(model_type)(config)
     fill(model)
     model.save_pretrained(folder)
@@ -71,7 +75,7 @@ def make(model_type: str, folder: Path, seed: int = 0) -> PreTrainedConfig:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with a start token and entries reserved for images and the like."""
+    """A byte-level BPE tokenizer with a start token, and entries reserved for images."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -98,7 +102,7 @@ def tiny_config(
     default = config_class()
     parts = {
         name: tiny_config(type(value), ids)
-        for name, value in vars(default).items()
+        for name, value in fields(default).items()
         if isinstance(value, PreTrainedConfig)
     }
     special = SPECIAL.get(config_class.model_type, {})
@@ -106,51 +110,53 @@ def tiny_config(
     return config_class(**given)
 
 
+def fields(default: PreTrainedConfig) -> dict[str, Any]:
+    """What a configuration can be given, and its defaults."""
+    names = (field.name for field in dataclasses.fields(default))
+    return {name: vars(default)[name] for name in names if name in vars(default)}
+
+
 def sizes(default: PreTrainedConfig) -> dict[str, int]:
     """The small sizes for those attributes that a configuration has."""
-    names = [*vars(default), *default.attribute_map]
-    found = {default.attribute_map.get(name, name): SIZES[name] for name in names if name in SIZES}
-    values = vars(default)
-    return {
-        name: size
-        for name, size in found.items()
-        if type(values[name]) is int or (values[name] is None and name in DERIVED)
-    }
+    values = fields(default)
+    names = {name: name for name in values} | default.attribute_map
+    found = {own: SIZES[name] for name, own in names.items() if name in SIZES and own in values}
+    if "kv_lora_rank" in found:  # latent attention has a key head for every query head
+        found["num_key_value_heads"] = found["num_attention_heads"]
+    derived = {name for name in DERIVED if name in values and values[name] is None}
+    given = {name for name in found if type(values[name]) is int and values[name] > 0}
+    return {name: size for name, size in found.items() if name in given | derived}
 
 
 def token_ids(default: PreTrainedConfig, ids: dict[str, int]) -> dict[str, int]:
-    """The tokenizer's special entries for a configuration's tokens, and reserved ones for images."""
-    ends = ("_token_id", "_token_index")
-    names = [name for name in vars(default) if name.endswith(ends)]
-    named = [name for name in names if type(vars(default)[name]) in (int, list)]
-    for name in named:
-        ids.setdefault(name.rpartition("_")[0], len(SPECIAL_TOKENS) - 1 - len(ids))
-    found = {name: ids[name.rpartition("_")[0]] for name in named}
+    """The tokenizer's special entries for a configuration's tokens, reserved ones for images."""
     own = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
-    return found | {name: own[name] for name in names if name in own}
+    found = {}
+    for name, value in fields(default).items():
+        token = re.sub("_token_(id|index)$", "", name)
+        if name in own:
+            found[name] = own[name]
+        elif token != name and type(value) is int:
+            found[name] = ids.setdefault(token, len(SPECIAL_TOKENS) - 1 - len(ids))
+    return found
 
 
-def layer_kinds(default: PreTrainedConfig) -> dict[str, list | int]:
+def layer_kinds(default: PreTrainedConfig) -> dict[str, Any]:
     """Lists with an entry a layer, cut to the first layer of each kind (two layers at least)."""
-    layers = getattr(default, "num_hidden_layers", None)
+    depth = default.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    values = fields(default)
     lists = {
         name: list(value)
-        for name, value in vars(default).items()
-        if isinstance(value, list | tuple) and len(value) == layers
+        for name, value in values.items()
+        if isinstance(value, list | tuple) and len(value) == values.get(depth)
     }
     if not lists:
         return {}
-    kinds = list(zip(*map(map_str, lists.values()), strict=True))
+    kinds = [str(kind) for kind in zip(*lists.values(), strict=True)]
     chosen = sorted({kinds.index(kind) for kind in kinds})
     chosen = chosen if len(chosen) > 1 else [0, 1]
-    depth = default.attribute_map.get("num_hidden_layers", "num_hidden_layers")
-    return {name: [value[i] for i in chosen] for name, value in lists.items()} | {
-        depth: len(chosen)
-    }
-
-
-def map_str(values: list) -> list[str]:
-    return [str(value) for value in values]
+    cut = {name: [value[layer] for layer in chosen] for name, value in lists.items()}
+    return cut | {depth: len(chosen)}
 
 
 @contextmanager
@@ -161,6 +167,25 @@ def uninitialised_is_nan() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def without_timm() -> Iterator[None]:
+    """Build and load models whose vision tower is timm's, with a small convolution in its place.
+
+    The library need not be installed. The tower's tensors lie where its own would lie.
+    """
+    build = transformers.AutoModel.from_config
+
+    def from_config(config: PreTrainedConfig, **options: Any) -> torch.nn.Module:
+        if config.model_type not in TIMM:
+            return build(config, **options)
+        tower = torch.nn.Module()
+        tower.timm_model = torch.nn.Conv2d(3, 8, 8)
+        return tower
+
+    with mock.patch.object(transformers.AutoModel, "from_config", from_config):
+        yield
 
 
 @torch.no_grad()
