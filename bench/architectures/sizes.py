@@ -81,6 +81,16 @@ SIZES = {
     "codebook_dim": 16,
     "num_filters": 8,
     "qformer_hidden_size": 64,
+    "base_channels": 32,
+    "alignment_intermediate_size": 96,
+    **dict.fromkeys(["projector_input_dim", "projector_output_dim"], 64),
+    "max_img_size": 64,
+    # encoders
+    **dict.fromkeys(["entity_vocab_size", "shape_vocab_size", "pronunciation_vocab_size"], 16),
+    **dict.fromkeys(["shape_embed_dim", "pronunciation_embed_dim"], 32),
+    "d_latents": 64,
+    "num_latents": 16,
+    "num_self_attends_per_block": 2,
 }
 # Sizes that configurations leave to be derived, and that would come out odd.
 DERIVED = ("head_dim", "num_key_value_heads")
@@ -139,7 +149,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note_audio_encoder": {"adapter_input_size": 64, "adapter_out_dim": 64},
-    "dots3_note_text": EACH_HEAD,
+    "dots3_note_text": EACH_HEAD
+    | {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4}
+    | {"swa_q_lora_rank": 24, "swa_kv_lora_rank": 24, "swa_head_dim": 32}
+    | {"swa_qk_nope_head_dim": 16, "swa_v_head_dim": 16, "sliding_window_size": 16},
     "dots3_note_vision_encoder": {"adapter_in_dim": 64, "adapter_out_dim": 64},
     "emu3": {"vocabulary_map": {"<|extra_200|>": 4, "<image>": 5, "<|visual token 000000|>": 6}},
     "ernie4_5_vl_moe_text": {
@@ -156,6 +169,12 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "attention_out_multiplier": 0.5,
         "mlp_multipliers": [0.5, 2.0],
         "ssm_multipliers": [0.5, 1.5, 0.5, 1.5, 0.5],
+    },
+    "florence_vision": {
+        "depths": [1, 1, 1, 1],
+        "embed_dim": [16, 32, 32, 64],
+        "num_heads": [2, 2, 2, 4],
+        "num_groups": [2, 2, 2, 4],
     },
     "gemma3n_audio": {"vocab_offset": 392, "vocab_size": 8},
     "gemma3n_text": {
@@ -192,13 +211,23 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 2},
     "laguna": {"num_attention_heads_per_layer": [4, 4]},
     "layoutlmv3": {"coordinate_size": 11, "shape_size": 10},
-    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "lfm2": {
+        "num_hidden_layers": 2,
+        "layer_types": ["conv", "full_attention"],
+    },
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "lilt": {"hidden_size": 96},
+    "llama4_text": {
+        "num_hidden_layers": 4,
+        "layer_types": ["chunked_attention"] * 3 + ["full_attention"],
+        "no_rope_layers": [1, 1, 1, 0],
+        "moe_layers": [1, 3],
+    },
     "mamba2": {"num_heads": 8},
     "mimi": {"upsample_groups": 64},
     "mistral4": {"head_dim": 32},
     "molmo2_adapter": {"vision_feature_layer": [1, 0]},
+    "muse_spark_audio": {"hidden_sizes": [16, 32, 32, 64]},
     "paddleocr_vl_text": {"rope_parameters": SECTIONS},
     "qwen2_5_omni": {"enable_audio_output": False},
     "qwen2_5_omni_text": {"rope_parameters": SECTIONS},
@@ -237,6 +266,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "timm_wrapper": {"hidden_size": 64, "model_args": {"embed_dim": 64}},
     "unlimited_ocr_text": EACH_HEAD,
+    "vibevoice_acoustic_tokenizer_encoder": {"depths": [1] * 7},
     "xmod": {"default_language": "en_XX"},
     "zamba": {
         "num_hidden_layers": 5,

@@ -112,15 +112,17 @@ def tiny_config(
 
 def fields(default: PreTrainedConfig) -> dict[str, Any]:
     """What a configuration can be given, and its defaults."""
-    names = (field.name for field in dataclasses.fields(default))
-    return {name: vars(default)[name] for name in names if name in vars(default)}
+    names = [field.name for field in dataclasses.fields(default)]
+    own = {name: default.attribute_map.get(name, name) for name in names}
+    return {name: vars(default)[own[name]] for name in names if own[name] in vars(default)}
 
 
 def sizes(default: PreTrainedConfig) -> dict[str, int]:
     """The small sizes for those attributes that a configuration has."""
     values = fields(default)
-    names = {name: name for name in values} | default.attribute_map
-    found = {own: SIZES[name] for name, own in names.items() if name in SIZES and own in values}
+    common = {own: name for name, own in default.attribute_map.items()}
+    names = {name: name if name in SIZES else common.get(name) for name in values}
+    found = {name: SIZES[known] for name, known in names.items() if known in SIZES}
     if "kv_lora_rank" in found:  # latent attention has a key head for every query head
         found["num_key_value_heads"] = found["num_attention_heads"]
     derived = {name for name in DERIVED if name in values and values[name] is None}
@@ -149,6 +151,7 @@ def layer_kinds(default: PreTrainedConfig) -> dict[str, Any]:
         name: list(value)
         for name, value in values.items()
         if isinstance(value, list | tuple) and len(value) == values.get(depth)
+        if list(value) != list(range(len(value)))  # that one lists layers
     }
     if not lists:
         return {}
