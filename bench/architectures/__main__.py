@@ -1,17 +1,12 @@
-"""List which architectures a tiny checkpoint can be made of."""
+"""Take every architecture through one tiny fold, and write docs/backbones.md."""
 
 import argparse
-import logging
-import tempfile
 import time
-import warnings
-from pathlib import Path
+from itertools import groupby
 
-import torch
-import transformers
-
-from bench.architectures import tiny
-from bench.architectures.check import check
+from bench.architectures import page, tiny
+from bench.architectures.trial import Outcome
+from bench.architectures.worker import Worker
 
 KINDS = {
     "causal": tiny.causal_types,
@@ -22,30 +17,28 @@ KINDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.architectures", description=__doc__)
-    parser.add_argument("--list", action="store_true", help="a line per model type")
-    parser.add_argument("types", nargs="*", help="only these model types")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    quiet()
-    outcomes = []
+    parser.add_argument("types", nargs="*", help="only these model types; writes no document")
+    wanted = parser.parse_args().types
+    worker = Worker()
+    rows = []
     for kind, types in KINDS.items():
         for model_type in types():
-            if not arguments.types or model_type in arguments.types:
+            if not wanted or model_type in wanted:
                 start = time.perf_counter()
-                with tempfile.TemporaryDirectory() as folder:
-                    outcome = check(model_type, Path(folder))
-                outcomes.append(outcome)
+                rows.append(page.Row(kind, model_type, worker(model_type)))
                 seconds = time.perf_counter() - start
-                print(f"{kind:10} {model_type:28} {seconds:5.1f} s  {outcome}", flush=True)
-    print(f"{outcomes.count('ok')} of {len(outcomes)} are ok.")
+                print(f"{kind:10} {model_type:28} {seconds:5.1f} s  {said(rows[-1].outcomes)}")
+    worker.stop()
+    if not wanted:
+        page.write(rows)
+    defects = [row.model_type for row in rows if any(o.way == "defect" for o in row.outcomes)]
+    if defects:
+        raise SystemExit(f"{len(defects)} of {len(rows)} are defects: {', '.join(defects)}")
 
 
-def quiet() -> None:
-    """Silence what transformers says of configurations and reports of loading."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+def said(outcomes: list[Outcome]) -> str:
+    """All outcomes of a type in a line, the same ones once."""
+    return "; ".join(f"{o.way}: {o.words}" for o, _ in groupby(outcomes))
 
 
 if __name__ == "__main__":
