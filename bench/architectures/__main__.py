@@ -27,7 +27,10 @@ def main() -> None:
                 start = time.perf_counter()
                 rows.append(page.Row(kind, model_type, worker(model_type)))
                 seconds = time.perf_counter() - start
-                print(f"{kind:10} {model_type:28} {seconds:5.1f} s  {said(rows[-1].outcomes)}")
+                print(
+                    f"{kind:10} {model_type:28} {seconds:5.1f} s  {said(rows[-1].outcomes)}",
+                    flush=True,
+                )
     worker.stop()
     if not wanted:
         page.write(rows)

@@ -79,7 +79,10 @@ def fold(checkpoint: Path, params: Params, folder: Path) -> dict:
 
 
 def params(objective: str, dtype: str, way: str) -> Params:
-    """The shipped params, for a tiny model and two steps: before the second, a head of zeros gives no gradient."""
+    """The shipped params, for a tiny model and two steps.
+
+    At the first a head of zeros gives the adapter no gradient.
+    """
     raw = yaml.safe_load((ROOT / PARAMS).read_text(encoding="utf-8"))
     raw["scales"]["smoke"] |= {"max_tokens": 128, "token_budget": 256, "batch_size": TRAINED // 2}
     raw["train"] |= {"objective": objective, "dtype": dtype, "way": way}

@@ -6,7 +6,8 @@ keeps its text, transformers itself says (`get_decoder`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +17,9 @@ from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
     BitsAndBytesConfig,
     Mxfp4Config,
@@ -27,13 +31,19 @@ from transformers.pytorch_utils import Conv1D
 from stages.config.errors import UserError
 from stages.config.params import Train
 
-# Neither quantised nor adapted: routers, which choose experts, and small matrices whose model
-# computes with the weight itself (Gemma 3n).
-LEFT = re.compile(r"(^|\.)(router|gate|shared_expert_gate|correction_coefs|prediction_coefs)(\.|$)")
+# Neither quantised nor adapted: what chooses (routers experts, indexers the tokens attended to), and
+# small matrices whose model computes with the weight itself (Gemma 3n).
+LEFT = re.compile(
+    r"(^|\.)(router|gate|shared_expert_gate|indexer|correction_coefs|prediction_coefs)(\.|$)"
+)
 # Where experts lie: modules each, or one parameter of three dimensions for all.
 EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 # Parts of a multimodal checkpoint that no text goes through.
 OTHER_SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_")
+# What stands on an encoder's layers and is not read.
+POOLER = re.compile(r"(^|\.)pooler(_|\.|$)")
+# What a configuration calls chance in training; the adapter's dropout is the only one that stays.
+CHANCE = re.compile(r"drop|jitter|noise")
 # Linear modules of a class of their own that compute what nn.Linear does.
 LINEAR = {"FalconLinear"}
 # Mamba's kernels read these weights past their module, so that an adapter there would do nothing.
@@ -50,20 +60,26 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
     Raises:
         UserError: transformers has no language model of that kind, or the weights are not its own.
     """
-    kind, config = language_model(AutoConfig.from_pretrained(weights))
-    for part in (config, config.get_text_config()):
-        part.use_cache = False
-    model, report = kind.from_pretrained(
-        weights,
-        config=config,
-        dtype=dtype,
-        attn_implementation="eager",
-        quantization_config=_on_load(kind, config, train, dtype),
-        use_safetensors=True,
-        device_map={"": device},
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are in the report, and refused with it
-    )
+    with explained(f"transformers cannot load {weights}"):
+        config = AutoConfig.from_pretrained(weights)
+        kind, config = language_model(config)
+        if is_encoder(config) and train.objective == "sft":
+            raise UserError(
+                f"train.objective is sft, but a {config.model_type} is an encoder, which predicts "
+                "no next token: set it to classify, or take a decoder"
+            )
+        _settle(config)
+        model, report = kind.from_pretrained(
+            weights,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            quantization_config=_on_load(kind, config, train, dtype),
+            use_safetensors=True,
+            device_map={"": device},
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused with it
+        )
     check_report(report, weights, model, train.objective)
     model = text_part(model)
     if train.quantization.type != "none":
@@ -72,6 +88,35 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
         if isinstance(module, Linear4bit):  # else some CPUs repack it in place
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Say in words that transformers, which can raise anything, does not serve a checkpoint."""
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{what} ({reason[:500]}): take another checkpoint") from error
+
+
+def _settle(config: PreTrainedConfig) -> None:
+    """Let nothing be kept from one pass to the next, and nothing be left to chance in training."""
+    for part in (config, config.get_text_config()):
+        part.use_cache = False
+        for name, value in vars(part).items():
+            if CHANCE.search(name) and isinstance(value, float):
+                setattr(part, name, 0.0)
+
+
+def is_encoder(config: PreTrainedConfig) -> bool:
+    """Whether a checkpoint reads text both ways, to classify it, and writes none."""
+    kind = type(config)
+    writes = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+    writes = writes or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING and not writes
 
 
 def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], PreTrainedConfig]:
@@ -83,6 +128,13 @@ def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], Pre
     Raises:
         UserError: it has none.
     """
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(
+            f"the checkpoint is a {config.model_type}, an encoder with a decoder: expected a "
+            "decoder, an encoder, or a multimodal model with a decoder; take another checkpoint"
+        )
+    if is_encoder(config):
+        return MODEL_MAPPING[type(config)], config
     for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING):
         if type(config) in mapping:
             kind = _without_lacking(mapping[type(config)], config)
@@ -91,7 +143,8 @@ def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], Pre
             ) else config.get_text_config()
     raise UserError(
         f"the checkpoint is a {config.model_type}, for which transformers has no language model: "
-        "expected a decoder, or a multimodal model with one; take another checkpoint"
+        "expected a decoder, an encoder, or a multimodal model with a decoder; take another "
+        "checkpoint"
     )
 
 
@@ -110,8 +163,15 @@ def _without_lacking(
     return kind
 
 
-def backbone(base: nn.Module) -> nn.Module:
-    """The part of a model that has the layers and not the head."""
+def reads_both_ways(base: PreTrainedModel) -> bool:
+    """Whether a model that has been loaded is an encoder: its first token is read, not its last."""
+    return is_encoder(base.config)
+
+
+def backbone(base: PreTrainedModel) -> nn.Module:
+    """The part of a model that has the layers and not the head; all of an encoder."""
+    if reads_both_ways(base):
+        return base
     layers = decoder_layers(base)
     return next(c for c in base.children() if any(module is layers for module in c.modules()))
 
@@ -134,9 +194,13 @@ def check_report(
     """
     unread = _head_names(model) if objective == "classify" else set()
     problems = {
-        "lacks": sorted(set(report["missing_keys"]) - unread),
+        "lacks": sorted(
+            key for key in set(report["missing_keys"]) - unread if not POOLER.search(key)
+        ),
         "has beside the model's": sorted(
-            key for key in report["unexpected_keys"] if not OTHER_SENSES.search(key)
+            key
+            for key in report["unexpected_keys"]
+            if not OTHER_SENSES.search(key) and not _of_a_head(key, model)
         ),
         "has in another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
     }
@@ -149,9 +213,17 @@ def check_report(
         )
 
 
+def _of_a_head(key: str, model: PreTrainedModel) -> bool:
+    """Whether a tensor belongs to what its publisher put on an encoder, to fill in words."""
+    own = {model.base_model_prefix, *(name for name, _ in model.named_children())}
+    return reads_both_ways(model) and key.split(".")[0] not in own
+
+
 def _head_names(model: PreTrainedModel) -> set[str]:
     """The parameters of the language-model head, which `classify` does not use."""
     head = model.get_output_embeddings()
+    if head is None:
+        return set()
     names = (name for name, module in model.named_modules() if module is head)
     return {f"{name}.{own}" for name in names for own, _ in head.named_parameters()}
 
@@ -164,6 +236,7 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
     """The language model alone; towers for images and sound are let go, with their memory."""
     decoder = model.get_decoder()
     own = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(decoder.config), type(model))
+    own = type(model) if reads_both_ways(model) else own
     if isinstance(model, own) or not issubclass(own, PreTrainedModel):
         _drop_towers(model, decoder)
         return model

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from stages.model.examples import Examples
 from stages.model.head import HEAD, head
 from stages.model.passes import Compute, class_logits
-from stages.model.stock import backbone
+from stages.model.stock import backbone, explained, reads_both_ways
 from stages.training.gates.gate import Finding, Phase
 from stages.training.gates.probe import logits_of, probing, relative, token_ids
 
@@ -44,13 +44,25 @@ class Reference:
 def reference(model: PeftModel, examples: Examples, compute: Compute) -> Reference:
     """Take the reference of a model that nothing of ours has touched."""
     model.eval()
-    half = compute.dtype if compute.dtype != torch.float32 else torch.bfloat16
-    with probing(model):
+    kind = type(model.get_base_model()).__name__
+    with probing(model), explained(f"transformers' {kind} does not read text alone"):
         with computing_in(model, torch.float32):
             exact = _alone(model, examples, compute)
-        with computing_in(model, half):
-            rounding = relative(_alone(model, examples, compute), exact)
+        rounding = _rounding(model, examples, compute, exact)
     return Reference(exact, rounding)
+
+
+def _rounding(model: PeftModel, examples: Examples, compute: Compute, exact: Tensor) -> float:
+    """How far half precision lies from float32; its unit, for a model that computes in no such."""
+    wanted = compute.dtype != torch.float32
+    half = compute.dtype if wanted else torch.bfloat16
+    try:
+        with computing_in(model, half):
+            return relative(_alone(model, examples, compute), exact)
+    except RuntimeError:
+        if wanted:
+            raise
+        return torch.finfo(half).eps
 
 
 @SAME.gate(
@@ -105,12 +117,13 @@ def _moved(model: PeftModel, examples: Examples, compute: Compute) -> float:
 
 @torch.no_grad()
 def _alone(model: PeftModel, examples: Examples, compute: Compute) -> Tensor:
-    """The logits at each example's last token, by transformers' own forward."""
+    """The logits at the token that is read, by transformers' own forward."""
     base, reads, rows = model.get_base_model(), head(model), []
     for ids in token_ids(examples):
         tokens = torch.tensor([ids], device=compute.device)
         if hasattr(base, HEAD):
-            hidden = backbone(base)(input_ids=tokens).last_hidden_state[:, -1]
+            hidden = backbone(base)(input_ids=tokens).last_hidden_state
+            hidden = hidden[:, 0 if reads_both_ways(base) else -1]
             rows.append(nn.functional.linear(hidden.float(), reads.weight.float()))
         else:
             rows.append(base(input_ids=tokens).logits[:, -1])
