@@ -16,6 +16,7 @@ from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.config.paths import PARAMS
 from stages.training.fold import train_fold
+from stages.training.gates import GateFailed
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVES, DTYPES = ("classify", "sft"), ("float32", "bfloat16")
@@ -53,6 +54,9 @@ def outcome(checkpoint: Path, objective: str, dtype: str, way: str = "auto") -> 
     try:
         with tempfile.TemporaryDirectory() as folder, silence():
             summary = fold(checkpoint, params(objective, dtype, way), Path(folder))
+    except GateFailed as error:
+        found = (f"{g.name}: found {g.value}, expected {g.expected}" for g in error.gates)
+        return Outcome("refused", f"a gate failed ({'; '.join(found)})")
     except UserError as error:
         return Outcome("refused", " ".join(str(error).replace(str(checkpoint), "it").split()))
     except Exception as error:

@@ -31,7 +31,7 @@ from transformers.pytorch_utils import Conv1D
 from stages.config.errors import UserError
 from stages.config.params import Train
 
-# Neither quantised nor adapted: what chooses (routers experts, indexers the tokens attended to), and
+# Neither quantised nor adapted: what chooses (routers, and indexers of the tokens attended to), and
 # small matrices whose model computes with the weight itself (Gemma 3n).
 LEFT = re.compile(
     r"(^|\.)(router|gate|shared_expert_gate|indexer|correction_coefs|prediction_coefs)(\.|$)"
