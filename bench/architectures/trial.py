@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 OBJECTIVES, DTYPES = ("classify", "sft"), ("float32", "bfloat16")
 COMBINATIONS = tuple((objective, dtype) for objective in OBJECTIVES for dtype in DTYPES)
 WORDS = {0: ("good", "bad"), 1: ("bad", "good"), 2: ("good", "good")}
+QUANTISED = 0.5  # of the weights, at least; what is left weighs more in a tiny model
 TRAINED = 16  # battles; eight more are predicted
 
 
@@ -89,6 +90,7 @@ def params(objective: str, dtype: str, way: str) -> Params:
     """
     raw = yaml.safe_load((ROOT / PARAMS).read_text(encoding="utf-8"))
     raw["scales"]["smoke"] |= {"max_tokens": 128, "token_budget": 256, "batch_size": TRAINED // 2}
+    raw["backbones"]["llama"]["small"]["quantised"] = QUANTISED
     raw["train"] |= {"objective": objective, "dtype": dtype, "way": way}
     return Params.model_validate(raw)
 

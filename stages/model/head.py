@@ -18,11 +18,12 @@ def give_head(base: PreTrainedModel) -> None:
 
     It stands on the base model itself, so that an architecture needs no classification class.
     """
-    vocabulary = base.get_output_embeddings()
-    width, device = base.config.get_text_config().hidden_size, next(base.parameters()).device
-    if vocabulary is not None:  # else an encoder
+    vocabulary, device = base.get_output_embeddings(), next(base.parameters()).device
+    if vocabulary is None:  # an encoder
+        width = base.config.hidden_size
+    else:
         (name,) = [name for name, module in base.named_modules() if module is vocabulary]
-        width, device = vocabulary.in_features, vocabulary.weight.device
+        width = vocabulary.in_features
         base.set_submodule(name, nn.Identity())
     base.score = nn.Linear(width, len(LABELS), bias=False, device=device)
     nn.init.zeros_(base.score.weight)

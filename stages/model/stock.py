@@ -38,6 +38,8 @@ LEFT = re.compile(
 )
 # Where experts lie: modules each, or one parameter of three dimensions for all.
 EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+# Parameters of several dimensions that are no matrices: of recurrences, and what is looked up.
+NO_MATRIX = re.compile(r"bias|embed|A_log|dt_|time_|gate_weight")
 # Parts of a multimodal checkpoint that no text goes through.
 OTHER_SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_")
 # What stands on an encoder's layers and is not read.
@@ -266,7 +268,12 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise UserError(f"{type(model).__name__} has no list of layers: take another checkpoint")
-    return max(lists, key=lambda found: sum(p.numel() for p in found.parameters()))
+    return max(lists, key=_numbers)
+
+
+def _numbers(module: nn.Module) -> int:
+    """How many numbers a module's parameters hold; a byte of quantised ones holds two."""
+    return sum(p.numel() * (2 if p.dtype == torch.uint8 else 1) for p in module.parameters())
 
 
 def linear_names(model: nn.Module, layers: nn.ModuleList) -> list[str]:
@@ -275,7 +282,25 @@ def linear_names(model: nn.Module, layers: nn.ModuleList) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and id(module) in inside and not LEFT.search(name)
+        if _linear(module) and id(module) in inside and not LEFT.search(name)
+    ]
+
+
+def _linear(module: nn.Module) -> bool:
+    """Whether a module computes a matrix product and no more; some subclasses do more."""
+    known = type(module).forward in (nn.Linear.forward, Conv1D.forward, Linear4bit.forward)
+    return known or type(module).__name__ in LINEAR
+
+
+def stacked(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Parameters that hold the matrices of all experts: modules of a layer, and names in them."""
+    return [
+        (module, own)
+        for name, module in decoder_layers(model).named_modules()
+        for own, parameter in module.named_parameters(recurse=False)
+        if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not LEFT.search(name)
+        if parameter.ndim == 3 or (parameter.ndim == 2 and EXPERTS.search(f"{name}.{own}"))
+        if not NO_MATRIX.search(own)
     ]
 
 
@@ -317,11 +342,9 @@ def _quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype)
         if type(module) is nn.Linear or type(module).__name__ in LINEAR:
             model.set_submodule(name, _quantised(module, train, dtype))
     model.is_loaded_in_4bit = True  # as PEFT asks
-    for name, module in list(model.named_modules()):
-        for own, parameter in list(module.named_parameters(recurse=False)):
-            if EXPERTS.search(f"{name}.{own}") and parameter.ndim == 3:
-                how = {"compress_statistics": train.quantization.double}
-                replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
+    for module, own in stacked(model.get_decoder()):
+        how = {"compress_statistics": train.quantization.double}
+        replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
 
 
 def _quantised(module: nn.Linear, train: Train, dtype: torch.dtype) -> Linear4bit:
