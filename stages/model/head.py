@@ -20,7 +20,7 @@ def give_head(base: PreTrainedModel) -> None:
     """
     vocabulary, device = base.get_output_embeddings(), next(base.parameters()).device
     if vocabulary is None:  # an encoder
-        width = base.config.hidden_size
+        width = base.config.get_text_config().hidden_size
     else:
         (name,) = [name for name, module in base.named_modules() if module is vocabulary]
         width = vocabulary.in_features

@@ -16,8 +16,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from stages.model.head import head
+from stages.model.kinds import reads_both_ways
 from stages.model.packing import send
-from stages.model.stock import backbone, reads_both_ways
+from stages.model.stock import backbone
 
 
 @dataclass(frozen=True)

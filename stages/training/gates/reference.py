@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from stages.model.examples import Examples
 from stages.model.head import HEAD, head
+from stages.model.kinds import reads_both_ways
 from stages.model.passes import Compute, class_logits
-from stages.model.stock import backbone, explained, reads_both_ways
+from stages.model.stock import backbone, explained
 from stages.training.gates.gate import Finding, Phase
 from stages.training.gates.probe import logits_of, probing, relative, token_ids
 
