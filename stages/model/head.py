@@ -18,11 +18,14 @@ def give_head(base: PreTrainedModel) -> None:
 
     It stands on the base model itself, so that an architecture needs no classification class.
     """
-    vocabulary = base.get_output_embeddings()
-    (name,) = [name for name, module in base.named_modules() if module is vocabulary]
-    device = vocabulary.weight.device
-    base.set_submodule(name, nn.Identity())
-    base.score = nn.Linear(vocabulary.in_features, len(LABELS), bias=False, device=device)
+    vocabulary, device = base.get_output_embeddings(), next(base.parameters()).device
+    if vocabulary is None:  # an encoder
+        width = base.config.get_text_config().hidden_size
+    else:
+        (name,) = [name for name, module in base.named_modules() if module is vocabulary]
+        width = vocabulary.in_features
+        base.set_submodule(name, nn.Identity())
+    base.score = nn.Linear(width, len(LABELS), bias=False, device=device)
     nn.init.zeros_(base.score.weight)
     base.config.num_labels = len(LABELS)
 

@@ -18,7 +18,7 @@ from stages.model.head import HEAD, round_logits, unround_logits
 from stages.model.layers import decoder_layers, let_recompute, shorten_last_layer
 from stages.model.lora import fuse, unfuse
 from stages.model.packing import Row
-from stages.model.stock import backbone
+from stages.model.stock import backbone, text_model
 
 
 def put_on(
@@ -59,7 +59,7 @@ def take_off(model: PeftModel) -> None:
 
 def attend(base: PreTrainedModel, implementation: str) -> None:
     """Let a model's attention be computed by an implementation."""
-    for config in (base.config, base.get_decoder().config):
+    for config in (base.config, text_model(base).config):
         config._attn_implementation = implementation
 
 

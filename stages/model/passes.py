@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ class Compute:
         dtype: of the base and its products.
         token_budget: tokens of one packed row.
         recorder: what runs the passes, if they are recorded.
-        packed: whether examples go the fast way, packed into rows, or the plain one.
+        way: how examples go through the model: packed into rows (fast), side by side with padding
+            (plain), or only beside others of the same length (alone).
     """
 
     objective: Objective
@@ -37,13 +39,18 @@ class Compute:
     dtype: torch.dtype
     token_budget: int
     recorder: Recorder | None = None
-    packed: bool = True
+    way: Literal["fast", "plain", "alone"] = "fast"
+
+    @property
+    def packed(self) -> bool:
+        """Whether examples are packed into rows."""
+        return self.way == "fast"
 
     def rows(self, ids: Sequence[Sequence[int]]) -> list[Row] | list[plain.Batch]:
         """Examples packed into rows; longer ones where nothing is kept for a backward pass."""
         budget = self.token_budget * (1 if torch.is_grad_enabled() else LONGER)
         if not self.packed:
-            return plain.batches(ids, budget)
+            return plain.batches(ids, budget, padding=self.way == "plain")
         return pack(ids, budget, self.recorder and self.recorder.grid)
 
     def logits(self, model: PeftModel, row: Row | plain.Batch) -> Tensor:

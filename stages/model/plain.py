@@ -2,7 +2,8 @@
 
 Nothing of ours is inside its layers, so it serves whatever transformers can load. Padding stands on
 the right. No token of a causal model sees what comes after it, so padding changes no result there;
-a model that reads both ways is told by the mask.
+a model that reads both ways is told by the mask. Where a model sees padding all the same, only
+examples of equal length are put side by side, so that there is none.
 """
 
 import inspect
@@ -15,6 +16,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from stages.model.head import head
+from stages.model.kinds import reads_both_ways
 from stages.model.packing import send
 from stages.model.stock import backbone
 
@@ -25,7 +27,7 @@ class Batch:
 
     Attributes:
         input_ids, attention_mask: (examples, tokens).
-        last: (examples,), where each example's last token is.
+        last: (examples,), where each example's last token is; an encoder's first is read.
         index: which of the given examples these are.
     """
 
@@ -45,14 +47,18 @@ class Batch:
         return Batch(*(send(tensor, device) for tensor in tensors), self.index)
 
 
-def batches(examples: Sequence[Sequence[int]], budget: int) -> list[Batch]:
+def batches(examples: Sequence[Sequence[int]], budget: int, padding: bool = True) -> list[Batch]:
     """Lay token ids side by side, those of like length together, padding counted in the budget.
 
     An example longer than the budget has a batch of its own.
+
+    Args:
+        padding: whether shorter examples are padded; else all of a batch have the same length.
     """
     parts: list[list[int]] = []
     for i in sorted(range(len(examples)), key=lambda i: len(examples[i])):
-        if parts and (len(parts[-1]) + 1) * len(examples[i]) <= budget:
+        fits = parts and (len(parts[-1]) + 1) * len(examples[i]) <= budget
+        if fits and (padding or len(examples[parts[-1][0]]) == len(examples[i])):
             parts[-1].append(i)
         else:
             parts.append([i])
@@ -70,7 +76,7 @@ def _batch(examples: Sequence[Sequence[int]], index: list[int]) -> Batch:
 
 
 def logits(model: PeftModel, batch: Batch) -> Tensor:
-    """What the head says at each example's last token: (examples, classes or vocabulary).
+    """What the head says at the token it reads: (examples, classes or vocabulary).
 
     A language model's own forward gives it, so that whatever the model does to its logits is done:
     only its head is handed fewer tokens.
@@ -82,7 +88,7 @@ def logits(model: PeftModel, batch: Batch) -> Tensor:
     if hasattr(base, "score"):
         part = backbone(base)
         hidden = part(**inputs, **_masked(part, batch)).last_hidden_state
-        return reads(hidden[rows, batch.last].float())
+        return reads(hidden[rows, 0 if reads_both_ways(base) else batch.last].float())
     with _read_at(reads, rows, batch.last):
         return base(**inputs, **_masked(base, batch)).logits[:, 0].float()
 

@@ -1,12 +1,12 @@
 """A checkpoint as transformers loads it: its language model alone, quantised, unchanged.
 
-What is special to a family is declared here and nowhere else: what routers, experts and the parts
-for images and sound are called, and which modules cannot be adapted. Where a multimodal checkpoint
-keeps its text, transformers itself says (`get_decoder`).
+What is special to a family is declared in `families`. Where a multimodal checkpoint keeps its text,
+transformers itself says (`get_decoder`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
     BitsAndBytesConfig,
     Mxfp4Config,
@@ -26,19 +27,19 @@ from transformers.pytorch_utils import Conv1D
 
 from stages.config.errors import UserError
 from stages.config.params import Train
-
-# Neither quantised nor adapted: routers, which choose experts, and small matrices whose model
-# computes with the weight itself (Gemma 3n).
-LEFT = re.compile(r"(^|\.)(router|gate|shared_expert_gate|correction_coefs|prediction_coefs)(\.|$)")
-# Where experts lie: modules each, or one parameter of three dimensions for all.
-EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
-# Parts of a multimodal checkpoint that no text goes through.
-OTHER_SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_")
-# Linear modules of a class of their own that compute what nn.Linear does.
-LINEAR = {"FalconLinear"}
-# Mamba's kernels read these weights past their module, so that an adapter there would do nothing.
-MAMBA = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
-READ_PAST = {"out_proj", "conv1d"}
+from stages.model.families import (
+    ASIDE,
+    CHANCE,
+    EXPERTS,
+    LEFT,
+    LINEAR,
+    MAMBA,
+    NO_MATRIX,
+    OTHER_SENSES,
+    READ_PAST,
+)
+from stages.model.kinds import is_encoder, reads_both_ways
+from stages.model.whole import check_report
 
 
 def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -50,28 +51,55 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
     Raises:
         UserError: transformers has no language model of that kind, or the weights are not its own.
     """
-    kind, config = language_model(AutoConfig.from_pretrained(weights))
-    for part in (config, config.get_text_config()):
-        part.use_cache = False
-    model, report = kind.from_pretrained(
-        weights,
-        config=config,
-        dtype=dtype,
-        attn_implementation="eager",
-        quantization_config=quantization(kind, config, train, dtype),
-        use_safetensors=True,
-        device_map={"": device},
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are in the report, and refused with it
-    )
-    check_report(report, weights, model, train.objective)
-    model = text_part(model)
+    with explained(f"transformers cannot load {weights}"):
+        config = AutoConfig.from_pretrained(weights)
+        kind, config = language_model(config)
+        if is_encoder(config) and train.objective == "sft":
+            raise UserError(
+                f"train.objective is sft, but a {config.model_type} is an encoder, which predicts "
+                "no next token: set it to classify, or take a decoder"
+            )
+        _settle(config)
+        model, report = kind.from_pretrained(
+            weights,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            quantization_config=quantization(kind, config, train, dtype),
+            use_safetensors=True,
+            device_map={"": device},
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused with it
+        )
+        check_report(report, weights, model, train.objective)
+        model = text_part(model)
     if train.quantization.type != "none":
         quantise_the_rest(model, train, dtype)
     for module in model.modules():
         if isinstance(module, Linear4bit):  # else some CPUs repack it in place
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Say in words that transformers, which can raise anything, does not serve a checkpoint."""
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{what} ({reason[:500]}): take another checkpoint") from error
+
+
+def _settle(config: PreTrainedConfig) -> None:
+    """Let nothing be kept from one pass to the next, and nothing be left to chance in training."""
+    for part in (config, config.get_text_config()):
+        part.use_cache = False
+        for name, value in vars(part).items():
+            if CHANCE.search(name) and isinstance(value, float):
+                setattr(part, name, 0.0)
 
 
 def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], PreTrainedConfig]:
@@ -83,15 +111,25 @@ def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], Pre
     Raises:
         UserError: it has none.
     """
-    for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING):
-        if type(config) in mapping:
-            kind = _without_lacking(mapping[type(config)], config)
-            return kind, config if isinstance(
-                config, kind.config_class
-            ) else config.get_text_config()
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(
+            f"the checkpoint is a {config.model_type}, an encoder with a decoder: expected a "
+            "decoder, an encoder, or a multimodal model with a decoder; take another checkpoint"
+        )
+    if is_encoder(config):
+        kind = MODEL_MAPPING[type(config)]
+        return kind[0] if isinstance(kind, tuple) else kind, config  # Funnel has two
+    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+    kinds = [mapping[type(config)] for mapping in mappings if type(config) in mapping]
+    named = [kind for kind in kinds if kind.__name__ in (config.architectures or [])]
+    if kinds:
+        kind = _without_lacking((named or kinds)[0], config)
+        whole = isinstance(config, kind.config_class)
+        return kind, config if whole else config.get_text_config()
     raise UserError(
         f"the checkpoint is a {config.model_type}, for which transformers has no language model: "
-        "expected a decoder, or a multimodal model with one; take another checkpoint"
+        "expected a decoder, an encoder, or a multimodal model with a decoder; take another "
+        "checkpoint"
     )
 
 
@@ -106,64 +144,31 @@ def _without_lacking(
         with torch.device("meta"):
             kind(config)
     except ImportError:
+        if alone.__module__ != kind.__module__:  # it would look for the tensors by other names
+            raise
         return alone
     return kind
 
 
-def backbone(base: nn.Module) -> nn.Module:
-    """The part of a model that has the layers and not the head."""
+def backbone(base: PreTrainedModel) -> nn.Module:
+    """The part of a model that has the layers and not the head; all of an encoder."""
+    if reads_both_ways(base):
+        return base
     layers = decoder_layers(base)
     return next(c for c in base.children() if any(module is layers for module in c.modules()))
 
 
-# What the checkpoint holds
-
-
-def check_report(
-    report: Mapping[str, set], weights: Path, model: PreTrainedModel, objective: str
-) -> None:
-    """Refuse a checkpoint that lacks tensors, has too many, or has them in other shapes.
-
-    transformers fills what is missing with random numbers, and says so only in its log.
-
-    Args:
-        report: what `from_pretrained` gives as loading info.
-
-    Raises:
-        UserError: naming the tensors.
-    """
-    unread = _head_names(model) if objective == "classify" else set()
-    problems = {
-        "lacks": sorted(set(report["missing_keys"]) - unread),
-        "has beside the model's": sorted(
-            key for key in report["unexpected_keys"] if not OTHER_SENSES.search(key)
-        ),
-        "has in another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
-    }
-    told = [f"{what} {_some(names)}" for what, names in problems.items() if names]
-    if told or report["error_msgs"]:
-        raise UserError(
-            f"{weights} is not the whole of a {type(model).__name__}, which its config.json names: "
-            f"it {'; it '.join([*told, *report['error_msgs']])}. Training would go on from random "
-            "numbers: take the checkpoint from its publisher again, or another one"
-        )
-
-
-def _head_names(model: PreTrainedModel) -> set[str]:
-    """The parameters of the language-model head, which `classify` does not use."""
-    head = model.get_output_embeddings()
-    names = (name for name, module in model.named_modules() if module is head)
-    return {f"{name}.{own}" for name in names for own, _ in head.named_parameters()}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def text_model(model: PreTrainedModel) -> PreTrainedModel:
+    """The part of a model that reads text, as transformers names it."""
+    decoder = model.get_decoder()
+    return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
 
 
 def text_part(model: PreTrainedModel) -> PreTrainedModel:
     """The language model alone; towers for images and sound are let go, with their memory."""
-    decoder = model.get_decoder()
+    decoder = text_model(model)
     own = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(decoder.config), type(model))
+    own = type(model) if reads_both_ways(model) else own
     if isinstance(model, own) or not issubclass(own, PreTrainedModel):
         _drop_towers(model, decoder)
         return model
@@ -190,10 +195,24 @@ def _drop_towers(model: PreTrainedModel, decoder: nn.Module) -> None:
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """The backbone's layers, first to last: of all lists of modules the one with most in it."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    lists = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and not OTHER_SENSES.search(name)
+    ]
     if not lists:
         raise UserError(f"{type(model).__name__} has no list of layers: take another checkpoint")
-    return max(lists, key=lambda found: sum(p.numel() for p in found.parameters()))
+    return max(lists, key=_numbers)
+
+
+def _numbers(module: nn.Module) -> int:
+    """How many numbers are computed with; a byte of quantised ones holds two."""
+    return sum(
+        parameter.numel() * (2 if parameter.dtype == torch.uint8 else 1)
+        for part in module.modules()
+        if not isinstance(part, nn.Embedding | nn.Conv2d)
+        for parameter in part.parameters(recurse=False)
+    )
 
 
 def linear_names(model: nn.Module, layers: nn.ModuleList) -> list[str]:
@@ -202,15 +221,44 @@ def linear_names(model: nn.Module, layers: nn.ModuleList) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and id(module) in inside and not LEFT.search(name)
+        if _linear(module) and id(module) in inside and not LEFT.search(name)
+    ]
+
+
+def _linear(module: nn.Module) -> bool:
+    """Whether a module computes a matrix product and no more; some subclasses do more."""
+    known = type(module).forward in (nn.Linear.forward, Conv1D.forward, Linear4bit.forward)
+    return known or type(module).__name__ in LINEAR
+
+
+def stacked(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Parameters that hold the matrices of all experts: modules of a layer, and names in them."""
+    return [
+        (module, own)
+        for name, module in decoder_layers(model).named_modules()
+        for own, parameter in module.named_parameters(recurse=False)
+        if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not LEFT.search(name)
+        if parameter.ndim == 3 or (parameter.ndim == 2 and EXPERTS.search(f"{name}.{own}"))
+        if not NO_MATRIX.search(own)
     ]
 
 
 def adaptable(model: PreTrainedModel) -> list[str]:
     """What `all-linear` means: attention, shared and dense layers; neither routers nor experts."""
-    names = linear_names(model, decoder_layers(model.get_decoder()))
+    names = linear_names(model, decoder_layers(text_model(model)))
     past = READ_PAST if model.config.model_type in MAMBA else set()
-    return [n for n in names if not EXPERTS.search(n) and n.rpartition(".")[2] not in past]
+    found = [
+        name
+        for name in names
+        if not EXPERTS.search(name) and not ASIDE.search(name)
+        if name.rpartition(".")[2] not in past
+    ]
+    if not found:
+        raise UserError(
+            f"train.lora.targets is all-linear, but no linear layer of a {type(model).__name__} is "
+            "of a kind that can be adapted: name its layers there, or take another backbone"
+        )
+    return found
 
 
 def quantization(
@@ -226,7 +274,7 @@ def quantization(
         return None
     with torch.device("meta"):
         model = kind(config)
-    wanted = set(linear_names(model, decoder_layers(model.get_decoder())))
+    wanted = set(linear_names(model, decoder_layers(text_model(model))))
     others = {n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)} - wanted
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -239,21 +287,19 @@ def quantization(
 
 def quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype) -> None:
     """Quantise what transformers has left: what was de-quantised on load, and stacked experts."""
-    for name in linear_names(model, decoder_layers(model.get_decoder())):
+    for name in linear_names(model, decoder_layers(text_model(model))):
         module = model.get_submodule(name)
         if type(module) is nn.Linear or type(module).__name__ in LINEAR:
             model.set_submodule(name, _quantised(module, train, dtype))
     model.is_loaded_in_4bit = True  # as PEFT asks
-    for name, module in list(model.named_modules()):
-        quantise_experts(name, module, train)
+    for module, own in stacked(text_model(model)):
+        quantise_parameter(module, own, train)
 
 
-def quantise_experts(name: str, module: nn.Module, train: Train) -> None:
-    """Store a module's own experts in 4 bits, if it has any that are stacked."""
-    for own, parameter in list(module.named_parameters(recurse=False)):
-        if EXPERTS.search(f"{name}.{own}") and parameter.ndim == 3:
-            how = {"compress_statistics": train.quantization.double}
-            replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
+def quantise_parameter(module: nn.Module, own: str, train: Train) -> None:
+    """Store a module's stacked experts in 4 bits."""
+    how = {"compress_statistics": train.quantization.double}
+    replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
 
 
 def stacked_experts(model: nn.Module) -> bool:

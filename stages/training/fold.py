@@ -85,7 +85,7 @@ def train_fold(
         **_facts(model, trainer, compute, examples, validation),
         **{name: name in (gate.name for gate in passed) for name in ("compiled", "recorded")},
         "memory": str(plan),
-        "way": "fast" if compute.packed else "plain",
+        "way": compute.way,
         "offset": offset is not None,
         "first_loss": float(curves.training_loss.dropna().iloc[0]),
         "gates": [asdict(gate) for gate in passed],
@@ -114,10 +114,12 @@ def _train(trainer: PackedTrainer, folder: Path) -> None:
 
 
 def a_few(examples: Examples) -> Examples:
-    """Two examples of usual length and the one with the most to truncate: the gates' material."""
+    """The gates' material: the shortest example, one of usual length, and the longest.
+
+    They differ in length, so that padding shows; the longest has the most to truncate.
+    """
     by_length = sorted(range(len(examples)), key=lambda i: sum(map(len, examples.rounds[i])))
-    middle = len(by_length) // 2
-    return examples.subset([*by_length[middle - 1 : middle + 1], by_length[-1]])
+    return examples.subset([by_length[0], by_length[len(by_length) // 2], by_length[-1]])
 
 
 def _log_loss(logits: np.ndarray, labels: list[int]) -> float:

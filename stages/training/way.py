@@ -1,8 +1,6 @@
-"""Which way a run goes through its backbone: the fast one where it is exact, else the plain one."""
+"""Which way a run goes through its backbone: the fast one where it is exact, else a plain one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,10 +8,10 @@ from peft import PeftModel
 
 from stages.config.errors import UserError
 from stages.config.params import Train
-from stages.model import packed, plain, sharding
+from stages.model import packed, sharding
 from stages.model.build import build_plain
 from stages.model.examples import Examples
-from stages.model.head import unround_logits
+from stages.model.head import round_logits, unround_logits
 from stages.model.passes import Compute
 from stages.training.gates.gate import Gate, GateFailed
 from stages.training.gates.probe import probing
@@ -35,25 +33,37 @@ def choose(
 ) -> tuple[Compute, Reference]:
     """Let a model that transformers and PEFT have made compute as fast as it does exactly.
 
+    The reference is taken first. Then the ways are tried, the fastest first, and the first that
+    computes the same is taken.
+
     Args:
-        few: examples that both ways are tried on.
+        few: examples that the ways are tried on.
 
     Returns:
         How it computes, and the reference: what transformers computes of the few examples.
 
     Raises:
-        GateFailed: the way that was asked for, or even the plain one, computes something else.
+        GateFailed: the last way that may be taken computes something else.
+        UserError: the way that was asked for does not serve this backbone.
     """
     here = next(model.parameters()).device
     expected = reference(model, few, replace(compute, device=here))
-    if train.way != "plain":
-        with _falling_back(model, train):
-            _put_on(model, few, compute, train, expected)
-            return compute, expected
-    unround_logits(model)
-    compute = replace(compute, packed=False)
-    same(model, few, compute, expected)
-    return compute, expected
+    failed: list[tuple[Way, Exception]] = []
+    for way in _allowed(train):
+        taken = replace(compute, way=way.name)
+        try:
+            way.enter(model, taken, train)
+            same(model, few, taken, expected)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever an architecture that we do not know raises
+            failed.append((way, error))
+            way.leave(model)
+            continue
+        if failed and way.costs:
+            print(f"this backbone goes {way.costs}. Its results are right. {_why_not(failed)}")
+        return taken, expected
+    raise _refusal(train, failed)
 
 
 def same(model: PeftModel, few: Examples, compute: Compute, expected: Reference) -> list[Gate]:
@@ -66,54 +76,70 @@ def same(model: PeftModel, few: Examples, compute: Compute, expected: Reference)
         return SAME.require(model, few, compute, expected)
 
 
-def _put_on(
-    model: PeftModel, few: Examples, compute: Compute, train: Train, expected: Reference
-) -> None:
-    """Let a model go the fast way, with the last layer shortened where that is exact."""
-    for short in (True, False):
-        packed.put_on(model, train, compute.dtype, compute.device, short)
-        try:
-            if sharding.wanted():
-                sharding.shard(model, compute.device)
-            same(model, few, compute, expected)
+@dataclass(frozen=True)
+class Way:
+    """A way through a backbone.
+
+    Attributes:
+        name: as `Compute` has it.
+        short: whether this project computes the last layer, for the tokens that are read alone.
+        costs: what it is and what it costs, in words.
+    """
+
+    name: str
+    short: bool = False
+    costs: str = ""
+
+    def enter(self, model: PeftModel, compute: Compute, train: Train) -> None:
+        """Let a model go this way."""
+        if self.name != "fast":
+            unround_logits(model)
             return
-        except Exception:
-            if not short or sharding.wanted():
-                raise
+        packed.put_on(model, train, compute.dtype, compute.device, self.short)
+        if sharding.wanted():
+            sharding.shard(model, compute.device)
+
+    def leave(self, model: PeftModel) -> None:
+        """Make a model again what transformers and PEFT have made it."""
+        if self.name != "fast":
+            round_logits(model)
+        elif not sharding.wanted():  # which cannot be undone
             packed.take_off(model)
 
 
-@contextmanager
-def _falling_back(model: PeftModel, train: Train) -> Iterator[None]:
-    """Try the fast way; where it does not serve this backbone, say why and leave the plain one."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # whatever an architecture that we do not know raises
-        if train.way == "fast":
-            raise UserError(f"train.way is fast, but {_reason(error)}: set it to auto") from error
-        if sharding.wanted():
-            raise UserError(
-                f"SHARD=1 needs the fast way, but {_reason(error)}: unset SHARD, or take another "
-                "backbone"
-            ) from error
-        packed.take_off(model)
-        print(
-            f"this backbone goes the plain way, since {_reason(error)}. Its results are right. It "
-            "is slower: shorter examples are padded, and layers are neither compiled nor recorded"
+SHORT, WHOLE = Way("fast", short=True), Way("fast")
+SLOWER = "it is slower, since layers are neither compiled nor recorded"
+PLAIN = Way("plain", costs=f"the plain way: {SLOWER}, and shorter examples are padded")
+ALONE = Way("alone", costs=f"alone: {SLOWER}, and only examples of equal length go together")
+
+
+def _allowed(train: Train) -> list[Way]:
+    """The ways that may be tried, the fastest first."""
+    if sharding.wanted():
+        return [SHORT]
+    fast, plain = [SHORT, WHOLE], [PLAIN, ALONE]
+    return {"auto": fast + plain, "fast": fast, "plain": plain}[train.way]
+
+
+def _refusal(train: Train, failed: list[tuple[Way, Exception]]) -> Exception:
+    """What to raise where no way computes what transformers does."""
+    if sharding.wanted():
+        return UserError(
+            f"SHARD=1 needs the fast way. {_why_not(failed)} Unset SHARD, or take another backbone"
         )
+    if train.way == "fast":
+        return UserError(f"train.way is fast. {_why_not(failed)} Set it to auto")
+    return failed[-1][1]
+
+
+def _why_not(failed: list[tuple[Way, Exception]]) -> str:
+    """Why ways are not taken, each once, as its last attempt failed."""
+    last = {way.name: error for way, error in failed}
+    return " ".join(f"The {name} way {_reason(error)}." for name, error in last.items())
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, GateFailed):
         found = "; ".join(f"{g.name}: {g.value}, expected {g.expected}" for g in error.gates)
-        return f"the fast one does not compute what transformers does ({found})"
-    return f"the fast one does not know its layers ({type(error).__name__}: {error})"
-
-
-def padding(examples: Examples, token_budget: int) -> float:
-    """Which share of the tokens that the plain way computes is padding."""
-    ids = [examples.encode(i).ids for i in range(len(examples))]
-    computed = sum(batch.input_ids.numel() for batch in plain.batches(ids, token_budget))
-    return 1 - sum(map(len, ids)) / computed
+        return f"does not compute what transformers does ({found})"
+    return f"does not know its layers ({type(error).__name__}: {error})"

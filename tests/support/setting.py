@@ -36,7 +36,8 @@ class Setting:
     def check(self) -> list[Gate]:
         """Run the gates before the first step, in the order of train_fold."""
         passed = order.before_loading(self.examples, self.held_out, self.truth)
-        return passed + order.before_training(self.model, self.examples, self.compute)
+        quantised = self.params.quantised
+        return passed + order.before_training(self.model, self.examples, self.compute, quantised)
 
     def failed(self) -> set[str]:
         """The names of the gates that fail."""
