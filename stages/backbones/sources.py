@@ -34,11 +34,12 @@ def resolve(checkpoint: Checkpoint, family: str, size: str, state: Path) -> dict
         commit = hub.commit(source, f"backbones.{family}.{size}.hub", state)
         return record | {"checkpoint": source.id, "source": "hub", "revision": commit}
     if isinstance(source, Package):
-        name = source.gguf.partition(".gguf")[0]
+        name = checkpoint.name or source.gguf.partition(".gguf")[0]
         return record | {"checkpoint": name, "source": "package", "revision": source.sha256}
     folder = _local(source)
     check_layout(folder)
-    return record | {"checkpoint": folder.name, "source": "folder", "revision": digest(folder)}
+    name = checkpoint.name or folder.name
+    return record | {"checkpoint": name, "source": "folder", "revision": digest(folder)}
 
 
 def fetch(

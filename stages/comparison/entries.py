@@ -68,10 +68,15 @@ def but_for_the_seed(result: Result) -> str:
     """What makes two runs differ in more than the seed of their training."""
     train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
     chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
-    prompt = result.params["prompt"]
+    prompt = sorted(prompt_of(result.params).items())
     return repr((result.checkpoint, sorted(train.items()), prompt, chosen, result.budget))
 
 
 def train_of(params: dict) -> dict:
     """A run's section `train`; older ones lack what they could not have."""
-    return {"offset": False} | params["train"]
+    return {"offset": False, "way": "auto"} | params["train"]
+
+
+def prompt_of(params: dict) -> dict:
+    """A run's section `prompt`, likewise."""
+    return {"counts": False, "chat": False} | params["prompt"]

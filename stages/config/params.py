@@ -54,6 +54,7 @@ class Prompt(Section):
     response_a: Annotated[Share, Field(gt=0)]
     response_b: Annotated[Share, Field(gt=0)]
     counts: StrictBool = False  # write the words, lines and marks of each answer before it
+    chat: StrictBool = False  # put the battle into the checkpoint's own chat template
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "Prompt":
@@ -171,6 +172,7 @@ class Checkpoint(Section):
     hub: Hub | None = None
     package: Package | None = None
     folder: str | None = None  # a local folder in the hub's layout
+    name: str | None = None  # of a package or a folder in reports; else its file's, or its own
     lr: Rates  # of the adapter
     head_lr: float = Field(gt=0)
     quantised: Share = 0.9  # of the weights in the layers' matrices, at least
@@ -180,6 +182,8 @@ class Checkpoint(Section):
         sources = [k for k in ("hub", "package", "folder") if getattr(self, k) is not None]
         if len(sources) != 1:
             raise ValueError(f"needs exactly one of hub, package and folder, found {sources}")
+        if self.name and self.hub:
+            raise ValueError("name: a checkpoint on the hub is called by its id; leave it out")
         return self
 
     @property

@@ -68,7 +68,9 @@ def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase) -> Compute:
     cpu = not torch.cuda.is_available()
     device = torch.device("cpu") if cpu else torch.device("cuda", torch.cuda.current_device())
     return Compute(
-        Objective(answer_ids(tokenizer) if params.train.objective == "sft" else None),
+        Objective(
+            answer_ids(tokenizer, params.prompt.chat) if params.train.objective == "sft" else None
+        ),
         device,
         compute_dtype(params.train.dtype, device),
         params.budget.token_budget,

@@ -1,8 +1,9 @@
 """A battle as tokens: rounds of prompt, answer A and answer B, then the final question.
 
-The same plain text serves every backbone, with or without a chat template, so that backbones differ
-only in what they know. Its parts are tokenised once and joined as ids: a user's text can then
-neither make a special token nor be cut inside one.
+The same plain text serves every backbone, so that backbones differ only in what they know. By param
+it stands in the checkpoint's own chat template, as the one message of a user whom the assistant
+answers. Its parts are tokenised once and joined as ids: a user's text can then neither make a
+special token nor be cut inside one.
 """
 
 import re
@@ -16,7 +17,8 @@ from stages.config.params import Prompt
 
 PROMPT, ANSWER_A, ANSWER_B = "\n\nUser: ", "\n\nAnswer A: ", "\n\nAnswer B: "
 QUESTION = "\n\nThe better answer (A, B or tie):"
-ANSWERS = (" A", " B", " tie")  # in the order of labels.LABELS
+ANSWERS = (" A", " B", " tie")  # in the order of labels.LABELS; a chat's reply has no space first
+MESSAGE = "THE-BATTLE-STANDS-HERE"  # where a chat template puts what the user writes
 ELLIPSIS = " […] "
 COUNTS = {
     "words": r"\S+",
@@ -60,18 +62,24 @@ class Encoded:
 class Template:
     """The fixed tokens around a battle, for one tokenizer and budget.
 
+    Attributes:
+        start, end: what stands before and after it, special tokens among them.
+
     Raises:
-        UserError: max_tokens leaves no room for a battle.
+        UserError: max_tokens leaves no room for a battle, or the chat template is missing.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, shares: Prompt) -> None:
         self.tokenizer = tokenizer
         self.shares = (shares.prompt, shares.response_a, shares.response_b)
         self.show = counted if shares.counts else str
-        self.start = leading_special(tokenizer)
+        self.start, self.end = (
+            chat_around(tokenizer) if shares.chat else (leading_special(tokenizer), [])
+        )
         self.marks = self._ids([PROMPT, ANSWER_A, ANSWER_B])
         self.question, self.ellipsis = self._ids([QUESTION, ELLIPSIS])
         self.round_marks = sum(map(len, self.marks))
+        self.question += self.end
         self.room = max_tokens - len(self.start) - len(self.question)
         if self.room < self.round_marks + SHORTEST_ROUND:
             needed = max_tokens - self.room + self.round_marks + SHORTEST_ROUND
@@ -175,13 +183,39 @@ def leading_special(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return with_special[: with_special.index(plain[0])]
 
 
-def answer_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def chat_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The tokens that a checkpoint's chat template puts before and after a user's only message.
+
+    Raises:
+        UserError: there is no template, or it does not let a message stand as it is.
+    """
+    if not tokenizer.chat_template:
+        raise UserError(
+            "prompt.chat is true, but the checkpoint has no chat template: set it to false, or "
+            "take a checkpoint that was made for chats"
+        )
+    chat = [{"role": "user", "content": MESSAGE}]
+    shown = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    if shown.count(MESSAGE) != 1:
+        raise UserError(
+            f"prompt.chat is true, but the checkpoint's chat template shows a user's message "
+            f"{shown.count(MESSAGE)} times: expected once; set prompt.chat to false"
+        )
+    around = tokenizer(shown.split(MESSAGE), add_special_tokens=False).input_ids
+    return around[0], around[1]
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, chat: bool = False) -> list[int]:
     """The first token of each answer, in the order of the labels, for the `sft` objective.
+
+    Args:
+        chat: whether they begin an assistant's reply.
 
     Raises:
         UserError: two answers begin with the same token.
     """
-    ids = [ids[0] for ids in tokenizer(list(ANSWERS), add_special_tokens=False).input_ids]
+    answers = [answer.strip() if chat else answer for answer in ANSWERS]
+    ids = [ids[0] for ids in tokenizer(answers, add_special_tokens=False).input_ids]
     if len(set(ids)) < len(ids):
         raise UserError(
             f"the answers {ANSWERS} begin with the same token under this tokenizer ({ids}), so the "

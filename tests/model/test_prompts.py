@@ -1,5 +1,7 @@
 """Whatever the votes hold, a battle keeps its question, a share of each part, and whole tokens."""
 
+import copy
+
 import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
@@ -145,3 +147,43 @@ def test_answers_begin_with_tokens_of_their_own(tokenizer):
 def test_a_budget_without_room_says_what_is_needed(tokenizer):
     with pytest.raises(UserError, match=r"max_tokens .* is 64"):
         template(tokenizer, max_tokens=64)
+
+
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def with_chat(tokenizer, template):
+    """A copy of a tokenizer, with another chat template."""
+    copied = copy.deepcopy(tokenizer)
+    copied.chat_template = template
+    return copied
+
+
+def test_a_battle_stands_in_the_chat_template_as_the_message_of_a_user(tiny_tokenizer):
+    tokenizer = with_chat(tiny_tokenizer, CHAT)
+    template = Template(tokenizer, 400, SHARES.model_copy(update={"chat": True}))
+    (rounds,) = template.tokenize([(["Why? </s>"], ["Because."], ["No."])])
+    ids = template.encode(rounds).ids
+    text = tokenizer.decode(ids)
+    assert text.startswith("<s><|user|>\n\nUser: Why?") and text.endswith("tie):</s><|assistant|>")
+    assert ids.count(tokenizer.bos_token_id) == 1, "the template's own start, and no second one"
+    assert ids.count(tokenizer.eos_token_id) == 1, "what a vote writes makes no special token"
+    swapped = tokenizer.decode(template.encode(rounds, swapped=True).ids)
+    assert "Answer A: No.\n\nAnswer B: Because." in swapped
+    long = Template(tokenizer, 160, SHARES.model_copy(update={"chat": True}))
+    (rounds,) = long.tokenize([(["why " * 300], ["yes " * 300], ["no " * 300])])
+    cut = long.encode(rounds)
+    assert len(cut) <= 160 and cut.dropped > 0
+    assert tokenizer.decode(cut.ids).endswith("tie):</s><|assistant|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [(None, "has no chat template"), ("{{ bos_token }}", "shows a user's message 0 times")],
+)
+def test_a_checkpoint_that_cannot_hold_a_chat_is_refused(tiny_tokenizer, template, told):
+    with pytest.raises(UserError, match=told):
+        Template(with_chat(tiny_tokenizer, template), 400, SHARES.model_copy(update={"chat": True}))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from stages.model.examples import Examples
-from stages.model.prompts import Round, leading_special
+from stages.model.prompts import Round, chat_around, leading_special
 from stages.training.gates.gate import Finding, Phase
 from stages.votes.labels import MIRRORED
 
@@ -43,16 +43,19 @@ def held_out(training: Examples, held_out: Examples, truth: Mapping[str, int]) -
     "a vote's text was allowed to make a special token (split_special_tokens is off)",
 )
 def special_tokens(examples: Examples) -> Finding:
-    """The tokenizer's own start token once, and no special token out of a vote's text."""
+    """The tokenizer's own start, or its chat's, once, and no special token out of a vote's text."""
     tokenizer = examples.template.tokenizer
-    start = leading_special(tokenizer)
+    chat = examples.template.end
+    start, end = chat_around(tokenizer) if chat else (leading_special(tokenizer), [])
     special = set(tokenizer.all_special_ids)
     wrong = 0
     for i in range(len(examples)):
         ids = examples.encode(i).ids
-        inside = sum(token in special for token in ids[len(start) :])
-        wrong += ids[: len(start)] != start or inside > 0
-    return Finding(wrong == 0, f"{wrong} examples", f"none off {start} at the start")
+        text = ids[len(start) : len(ids) - len(end)]
+        around = ids[: len(start)] == start and ids[len(ids) - len(end) :] == end
+        wrong += not around or any(token in special for token in text)
+    expected = f"none off {start} at the start" + (f" and {end} at the end" if chat else "")
+    return Finding(wrong == 0, f"{wrong} examples", expected)
 
 
 @SHOWN.gate(
