@@ -226,7 +226,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8},
     "mimi": {"upsample_groups": 64},
     # all layers have the window, so that nothing beyond two of them is read
-    **dict.fromkeys(["ministral", "mistral"], {"sliding_window": 64}),
+    "ministral": {"sliding_window": 64},
+    "mistral": {"sliding_window": 64},
     "mistral4": {"head_dim": 32},
     "molmo2_adapter": {"vision_feature_layer": [1, 0]},
     "muse_spark_audio": {"hidden_sizes": [16, 32, 32, 64]},

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     BitsAndBytesConfig,
@@ -119,7 +120,11 @@ def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], Pre
     if is_encoder(config):
         kind = MODEL_MAPPING[type(config)]
         return kind[0] if isinstance(kind, tuple) else kind, config  # Funnel has two
-    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+    mappings = (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    )
     kinds = [mapping[type(config)] for mapping in mappings if type(config) in mapping]
     named = [kind for kind in kinds if kind.__name__ in (config.architectures or [])]
     if kinds:
@@ -172,10 +177,13 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
     if isinstance(model, own) or not issubclass(own, PreTrainedModel):
         _drop_towers(model, decoder)
         return model
-    with torch.device("meta"):
-        text = own(decoder.config)
-    setattr(text, text.base_model_prefix, decoder)
-    text.set_output_embeddings(model.get_output_embeddings())
+    if isinstance(decoder, own):
+        text = decoder
+    else:
+        with torch.device("meta"):
+            text = own(decoder.config)
+        setattr(text, text.base_model_prefix, decoder)
+        text.set_output_embeddings(model.get_output_embeddings())
     for name in ("is_loaded_in_4bit", "is_quantized", "quantization_method", "hf_quantizer"):
         if hasattr(model, name):
             setattr(text, name, getattr(model, name))

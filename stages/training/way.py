@@ -120,7 +120,10 @@ def _refusal(train: Train, failed: list[tuple[Way, Exception]]) -> Exception:
         )
     if train.way == "fast":
         return UserError(f"train.way is fast. {_why_not(failed)} Set it to auto")
-    return failed[-1][1]
+    last = failed[-1][1]
+    if isinstance(last, UserError):
+        return last
+    return UserError(f"this backbone cannot be trained. {_why_not(failed)} Take another backbone")
 
 
 def _why_not(failed: list[tuple[Way, Exception]]) -> str:
@@ -133,7 +136,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, GateFailed):
         found = "; ".join(f"{g.name}: {g.value}, expected {g.expected}" for g in error.gates)
         return f"does not compute what transformers does ({found})"
-    return f"does not know its layers ({type(error).__name__}: {error})"
+    return f"fails on its layers ({type(error).__name__}: {error})"
 
 
 def padding(examples: Examples, token_budget: int) -> float:

@@ -47,7 +47,7 @@ def reference(model: PeftModel, examples: Examples, compute: Compute) -> Referen
     """Take the reference of a model that nothing of ours has touched."""
     model.eval()
     kind = type(model.get_base_model()).__name__
-    with probing(model), explained(f"transformers' {kind} does not read text alone"):
+    with probing(model), explained(f"transformers' {kind} fails on a text alone"):
         with computing_in(model, torch.float32):
             exact = _alone(model, examples, compute)
         rounding = _rounding(model, examples, compute, exact)
