@@ -1,18 +1,17 @@
-"""Time the statistics of one pair of runs at the competition's size: python -m bench.compare_57k
+"""Time the statistics of one pair of runs at the competition's size.
+
+    python -m bench.compare_57k
 
 57,477 made-up votes, 10,000 draws of the bootstrap over prompt groups, with every class and slice,
 as `stages.compare` computes them. Prints the median of three runs. Limit: 10 s.
 """
 
+import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from stages.comparison import paired
 
@@ -20,6 +19,12 @@ ROWS, DRAWS = 57_477, 10_000
 
 
 def main() -> None:
+    """Print the seconds of three runs and their median."""
+    argparse.ArgumentParser(
+        prog="python -m bench.compare_57k",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     rng = np.random.default_rng(0)
     rows = pd.DataFrame(
         {

@@ -1,14 +1,16 @@
-"""CPU training in bfloat16 against float32, interleaved: python -m bench.dtype [REPEATS].
+"""CPU training in bfloat16 against float32, interleaved.
+
+    python -m bench.dtype 3
 
 Trains packed rows of the small llama checkpoint (run `dvc repro weights` once) and prints tokens
 per second of each dtype and the median of their ratios. Aim: at least 1.4 where the processor
 multiplies bfloat16; elsewhere it is emulated and slower, and `train.dtype: auto` takes float32.
 """
 
+import argparse
 import json
 import random
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -26,7 +28,13 @@ CPU = torch.device("cpu")
 
 def main() -> None:
     """Print both rates of each repeat, and the median ratio."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.dtype",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("repeats", type=int, nargs="?", default=3)
+    repeats = parser.parse_args().repeats
     params = load()
     record = json.loads(Path("models/weights.json").read_text(encoding="utf-8"))
     weights = sources.fetch(record, params.checkpoint, state())

@@ -8,21 +8,18 @@ simulation has 1,000 bootstrap draws where compare has 10,000.
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from scipy.special import ndtr
 
 from stages.comparison import paired
-from stages.comparison.verdict import CONFIDENCE, DELTA, conclude
+from stages.comparison.verdict import CONFIDENCE, DELTA, by_intervals
 from stages.scoring.bootstrap import cluster_bootstrap
 
 SIMULATIONS, BATCH, DRAWS = 1_000, 100, 1_000
@@ -136,7 +133,7 @@ def comparisons(world: World) -> Iterator[tuple[dict, float]]:
 
 
 def pair(found: np.ndarray, drawn: np.ndarray, fold: np.ndarray) -> dict:
-    """As comparison.verdict has it, from the votes' differences and the draws of their mean."""
+    """As comparison.pairs has it, from the votes' differences and the draws of their mean."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     folds = paired.corrected_t(found, fold, CONFIDENCE)
@@ -149,7 +146,7 @@ def rates(world: World) -> dict[str, float]:
     """Shares of the simulations: of verdicts, and of intervals that hold the truth."""
     rows = []
     for found, trained in comparisons(world):
-        said = conclude(found, found["folds"], found["p_value"], DELTA)
+        said = by_intervals(found, found["folds"], found["p_value"], DELTA)
         rows.append(
             (
                 said == "better",
@@ -188,13 +185,15 @@ def family(world: World, runs: int = 3) -> float:
 def any_better(pairs: list[dict]) -> bool:
     """Whether any pair is found better once their p values are adjusted."""
     adjusted = paired.holm([each["p_value"] for each in pairs])
-    said = [conclude(f, f["folds"], p, DELTA) for f, p in zip(pairs, adjusted, strict=True)]
+    said = [by_intervals(f, f["folds"], p, DELTA) for f, p in zip(pairs, adjusted, strict=True)]
     return "better" in said
 
 
 def main() -> None:
     argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.error_rates",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     start = time.monotonic()
     titles = ("better", "bootstrap alone", "equivalent", "trained", "bootstrap", "folds")

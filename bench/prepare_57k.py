@@ -1,12 +1,13 @@
-"""Prepare and split a file of the competition's size: seconds and peak memory of each stage.
+"""Time the stages prepare and split on a file of the competition's size.
 
     python -m bench.prepare_57k VOTES.csv.gz
 
-The file is made from the given votes (.csv or .csv.gz), taken again and again until there are
-57,477 rows, each with an id of its own, and a number after its first prompt that makes it another.
-All rows are split, into five folds. The limit is 60 s for both stages and 4 GiB.
+Repeats the given votes (.csv or .csv.gz) until there are 57,477 rows. Each row gets its own id, and
+a number after its first prompt, so that no two prompts are equal. All rows go into five folds.
+Prints the seconds and the peak memory of each stage. Limits: 60 s for both together, and 4 GiB.
 """
 
+import argparse
 import csv
 import gzip
 import itertools
@@ -56,15 +57,20 @@ def run(stage: str, folder: Path) -> tuple[float, float]:
 
 def main() -> None:
     """Make the file, run both stages, print a line for each."""
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.prepare_57k",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("votes", type=Path, help="a file of votes, .csv or .csv.gz")
+    votes = parser.parse_args().votes
     params = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
     params["data"]["raw"] = "raw.csv"
     params["split"]["folds"] = [0, 1, 2, 3, 4]
     params["scales"][params["scale"]]["rows"] = None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        resample(Path(sys.argv[1]), folder / "raw.csv")
+        resample(votes, folder / "raw.csv")
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         print(f"{ROWS} rows, {(folder / 'raw.csv').stat().st_size / 1e6:.0f} MB", flush=True)
         for stage in ("prepare", "split"):

@@ -1,10 +1,13 @@
-"""Time `dvc repro` at scale smoke, then again with nothing to do: python -m bench.smoke [REPEATS].
+"""Time `dvc repro` at scale smoke, then again with nothing to do.
 
-Needs the weights fetched (run `dvc repro weights` once) and works in a temporary clone, so that the
-checkout and its cache stay as they are. Prints the seconds of each run, their medians, and the peak
-memory of any one process. Limits: 360 s and 6 GiB; 5 s for the second run.
+    python -m bench.smoke 3
+
+Run `dvc repro weights` once before it. It works in a temporary clone, so that the checkout and its
+cache stay as they are. Prints the seconds of each run, their medians, and the peak memory of any
+one process. Limits: 360 s and 6 GiB; 5 s for the second run.
 """
 
+import argparse
 import os
 import resource
 import shutil
@@ -39,7 +42,13 @@ def once() -> tuple[float, float]:
 
 def main() -> None:
     """Print the runs and their medians."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.smoke",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("repeats", type=int, nargs="?", default=1)
+    repeats = parser.parse_args().repeats
     runs = []
     for number in range(1, repeats + 1):
         runs.append(once())

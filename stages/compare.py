@@ -4,8 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from stages.comparison import losses
-from stages.comparison.verdict import compare
+from stages.comparison import posted
+from stages.comparison.compare import compare
+from stages.comparison.words import text
 from stages.config.errors import UserError, stage
 from stages.config.paths import COMPARISON
 from stages.pages.page import write_comparison
@@ -17,12 +18,12 @@ def main() -> None:
     """Compare runs, or a hand-written table of losses; print the verdict and write it."""
     arguments = _arguments()
     if arguments.summary:
-        print(losses.text(losses.judge(losses.load(arguments.summary))))
+        print(posted.text(posted.assess(posted.load(arguments.summary))))
         return
     if len(set(arguments.runs)) < 2:
-        found = ", ".join(arguments.runs) or "none"
+        named = ", ".join(arguments.runs) or "none"
         raise UserError(
-            f"expected the names of two runs or more, as `dvc exp list` gives them, found {found}"
+            f"expected the names of two runs or more, as `dvc exp list` gives them, found {named}"
         )
     for name in arguments.runs:  # before the first is fetched, which may take a while
         require_known(name)
@@ -50,23 +51,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--summary", type=Path, metavar="FILE", help="judge a table of losses")
     parser.add_argument("--output", type=Path, default=COMPARISON, help=f"default: {COMPARISON}")
     return parser.parse_args()
-
-
-def text(comparison: dict) -> str:
-    """The runs as a table, the verdict, and what weakens it."""
-    width = max(len(run["title"]) for run in comparison["runs"]) + 2
-    lines = [f"{'':{width}}log loss  to beat  gain over that, 95 % interval     learned"]
-    for run in comparison["runs"]:
-        gain = f"{run['gain']:+.4f} [{run['gain_low']:+.4f}, {run['gain_high']:+.4f}]"
-        lines.append(
-            f"{run['title']:{width}}{run['log_loss']:8.4f} {run['to_beat']:8.4f}  "
-            f"{gain:32}  {run['learned']}"
-        )
-    reasons = comparison["reasons"] if len(comparison["reasons"]) > 1 else []
-    notes = [f"  reason: {reason}" for reason in reasons]
-    notes += [f"  note: {warning}" for warning in comparison["warnings"]]
-    verdict = f"{comparison['verdict'].upper()}. {comparison['sentence']}"
-    return "\n".join([*lines, "", verdict, *notes])
 
 
 if __name__ == "__main__":

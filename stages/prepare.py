@@ -1,133 +1,13 @@
 """Stage `prepare`: parse the raw votes; what cannot be used is set aside and counted."""
 
-import json
-from collections import Counter
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from stages.config.errors import UserError, stage
+from stages.config.errors import stage
+from stages.config.json_files import write_json
 from stages.config.params import load
-from stages.config.paths import BATTLES, PREPARE_METRICS, QUARANTINE
-from stages.votes.battles import (
-    MODELS,
-    SCHEMA,
-    TURNS,
-    BadRow,
-    parse_id,
-    parse_label,
-    parse_models,
-    parse_rounds,
-    read_raw,
-    rows,
-)
-from stages.votes.labels import LABELS
-
-COLUMNS = pa.schema(
-    [
-        ("id", pa.string()),
-        *((name, pa.string()) for name in MODELS),
-        *((name, pa.list_(pa.string())) for name in TURNS),
-        ("label", pa.int8()),
-    ]
-)
-
-
-def prepare(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-    """Turn raw rows into battles, each row into exactly one of battle, duplicate or quarantine.
-
-    A row with the turns and the label of an earlier battle is its exact duplicate, whatever its id
-    and models, and is dropped. The same turns under another label are another vote, and stay. A row
-    that is no duplicate but bears an earlier battle's id goes to quarantine.
-
-    Args:
-        raw: what stages.votes.battles.read_raw returns.
-
-    Returns:
-        The battles; the quarantine (row, counted from 1; id; reason); the metrics.
-    """
-    kept, bad, ids, votes = [], [], set(), set()
-    duplicates, mended = 0, Counter(null_turns=0, padded_turns=0, replaced_surrogates=0)
-    for number, row in enumerate(rows(raw), start=1):
-        try:
-            battle, mends = _parse(row)
-            vote = (*(tuple(battle[name]) for name in TURNS), battle["label"])
-            if vote in votes:
-                duplicates += 1
-                continue
-            if battle["id"] in ids:
-                raise BadRow("id belongs to an earlier row with another battle")
-        except BadRow as error:
-            bad.append({"row": number, "id": row["id"], "reason": str(error)})
-            continue
-        kept.append(battle)
-        ids.add(battle["id"])
-        votes.add(vote)
-        mended.update(mends)
-    battles = _frame(kept)
-    quarantine = pd.DataFrame(bad, columns=["row", "id", "reason"])
-    counts = _count(len(raw), len(battles), duplicates, len(quarantine))
-    return battles, quarantine, {**counts, **mended, **describe(battles)}
-
-
-def _parse(row: dict) -> tuple[dict, Counter]:
-    rounds, mended = parse_rounds(row)
-    return {"id": parse_id(row), **parse_models(row), **rounds, "label": parse_label(row)}, mended
-
-
-def _count(rows_in: int, rows_out: int, duplicates: int, quarantined: int) -> dict[str, int]:
-    if rows_in != rows_out + duplicates + quarantined:
-        raise AssertionError(f"{rows_in} rows became {rows_out} + {duplicates} + {quarantined}")
-    return {
-        "rows_in": rows_in,
-        "rows_out": rows_out,
-        "duplicates": duplicates,
-        "quarantined": quarantined,
-    }
-
-
-def _frame(battles: list[dict]) -> pd.DataFrame:
-    frame = pd.DataFrame(battles, columns=COLUMNS.names)
-    return frame.astype({"id": "string", **dict.fromkeys(MODELS, "string"), "label": "int8"})
-
-
-def describe(battles: pd.DataFrame) -> dict:
-    """Class shares of the battles, and how many are out of the ordinary."""
-    answers = pd.concat([battles.response_a, battles.response_b])
-    return {
-        "share": {name: float((battles.label == i).mean()) for i, name in enumerate(LABELS)},
-        "multi_turn_share": float((battles.prompt.map(len) > 1).mean()),
-        "empty_turns": int(answers.map(lambda turns: turns.count("")).sum()),
-        "identical_answers": int((battles.response_a == battles.response_b).sum()),
-    }
-
-
-def check_quarantine(quarantine: pd.DataFrame, rows_in: int, limit: float) -> None:
-    """Stop when more than the allowed share of the rows is bad, or all of them.
-
-    Raises:
-        UserError: with the share, the commonest reasons and where the rows are listed.
-    """
-    share = len(quarantine) / rows_in
-    if share <= limit and share < 1:
-        return
-    reasons = Counter(quarantine.reason).most_common(5)
-    listed = "\n".join(f"  {count} times: {reason}" for reason, count in reasons)
-    raise UserError(
-        f"{len(quarantine)} of {rows_in} rows ({share:.2%}) cannot be used, and "
-        f"data.max_quarantined allows {limit:.2%}:\n{listed}\nThey are listed in {QUARANTINE}: "
-        "mend the file that data.raw names, or raise data.max_quarantined in params.yaml"
-    )
-
-
-def write(battles: pd.DataFrame, metrics: dict) -> None:
-    """Validate the battles and write them, and their metrics."""
-    SCHEMA.validate(battles)
-    pq.write_table(pa.Table.from_pandas(battles, COLUMNS, preserve_index=False), BATTLES)
-    text = json.dumps(metrics, indent=2, allow_nan=False)
-    PREPARE_METRICS.write_text(text + "\n", encoding="utf-8")
+from stages.config.paths import PREPARE_METRICS, QUARANTINE
+from stages.votes.battles import check_quarantine, prepare, write
+from stages.votes.files import read_raw
 
 
 @stage
@@ -136,11 +16,11 @@ def main() -> None:
     params = load()
     raw = read_raw(Path(params.data.raw))
     battles, quarantine, metrics = prepare(raw)
-    for path in (QUARANTINE, PREPARE_METRICS):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    QUARANTINE.parent.mkdir(parents=True, exist_ok=True)
     quarantine.to_csv(QUARANTINE, index=False, encoding="utf-8")
     check_quarantine(quarantine, len(raw), params.data.max_quarantined)
-    write(battles, metrics)
+    write(battles)
+    write_json(PREPARE_METRICS, metrics)
     print(
         f"{metrics['rows_in']} rows: {metrics['rows_out']} battles, {metrics['duplicates']} "
         f"duplicates, {metrics['quarantined']} in quarantine"

@@ -7,7 +7,8 @@ from stages.config.errors import stage
 from stages.config.paths import CHARTS, REPORT
 from stages.pages.page import write_pictures, write_run
 from stages.runs import finished
-from stages.votes.battles import TURNS, read_battles
+from stages.votes.prepared import read_battles
+from stages.votes.rows import TURNS
 
 
 @stage

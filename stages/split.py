@@ -1,118 +1,23 @@
 """Stage `split`: stratified folds in which no prompt, nor a near-copy of one, stands twice."""
 
-import hashlib
-import json
-import unicodedata
-
-import numpy as np
-import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
-
-from stages.config.errors import UserError, stage
+from stages.config.errors import stage
+from stages.config.json_files import write_json
 from stages.config.params import load
 from stages.config.paths import FOLDS, SPLIT_METRICS
-from stages.votes.battles import read_battles
-from stages.votes.labels import LABELS
-
-
-def group(prompt: str) -> str:
-    """A prompt's group: the hash of what is left without case, width, spaces and punctuation."""
-    folded = unicodedata.normalize("NFKC", prompt).casefold()
-    letters = "".join(filter(_is_letter, folded))
-    # A prompt of punctuation only is told apart by that.
-    kept = letters or "".join(folded.split())
-    return hashlib.sha256(kept.encode()).hexdigest()[:16]
-
-
-def _is_letter(char: str) -> bool:
-    """A letter, a digit, or a mark, in which many scripts write vowels."""
-    if char.isalnum():
-        return True
-    variation_selector = "\ufe00" <= char <= "\ufe0f"  # picks the look of an emoji, a symbol
-    return unicodedata.category(char) in ("Mn", "Mc") and not variation_selector
-
-
-def draw(groups: pd.Series, rows: int | None, seed: int) -> pd.Series:
-    """Which rows to use: whole groups in random order, as they fit in the number of rows.
-
-    Args:
-        groups: group of each row.
-        rows: how many rows at most; None takes all.
-
-    Returns:
-        A mask over the rows.
-    """
-    if rows is None or rows >= len(groups):
-        return pd.Series(True, index=groups.index)
-    sizes = groups.value_counts(sort=False)
-    drawn, left = set(), rows
-    for place in np.random.default_rng(seed).permutation(len(sizes)):
-        size = sizes.iloc[place]
-        if size <= left:
-            drawn.add(sizes.index[place])
-            left -= size
-    return groups.isin(drawn)
-
-
-def assign(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """The fold of each row (scikit-learn's StratifiedGroupKFold, shuffled): (n,) int8.
-
-    Args:
-        labels: (n,) 0 = A, 1 = B, 2 = tie.
-        groups: (n,) group of each row.
-        k: number of folds.
-
-    Raises:
-        UserError: there are fewer groups than folds, with or without regard to class.
-    """
-    found = {name: len(set(groups[labels == i])) for i, name in enumerate(LABELS)}
-    if min(found.values()) < k:
-        counts = ", ".join(f"{count} for {name}" for name, count in found.items())
-        raise UserError(
-            f"{k} folds need {k} different prompts with a vote for each of {', '.join(LABELS)}; "
-            f"the {len(labels)} battles in use have {counts}: raise or unset `rows` of the scale, "
-            "list fewer folds in split.folds, or bring more votes in data.raw"
-        )
-    folds = np.empty(len(labels), dtype=np.int8)
-    splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
-        folds[held_out] = fold
-    return folds
-
-
-def describe(folds: pd.DataFrame, labels: np.ndarray) -> dict:
-    """Rows, groups and class shares, of all folds and of each.
-
-    Args:
-        folds: group and fold of each row.
-        labels: (n,) 0 = A, 1 = B, 2 = tie.
-    """
-    parts = {f"fold_{fold}": folds.fold == fold for fold in sorted(folds.fold.unique())}
-    return _shares(folds, labels) | {
-        name: _shares(folds[part], labels[part]) for name, part in parts.items()
-    }
-
-
-def _shares(folds: pd.DataFrame, labels: np.ndarray) -> dict:
-    share = {name: float((labels == i).mean()) for i, name in enumerate(LABELS)}
-    return {"rows": len(folds), "groups": folds.group.nunique(), "share": share}
+from stages.votes.folds import deal
+from stages.votes.prepared import read_battles
 
 
 @stage
 def main() -> None:
-    """Read the battles; write the fold of each one that the scale uses."""
+    """Read the battles; write the fold of each one that the scale uses, and the metrics."""
     params = load()
     battles = read_battles(["id", "prompt", "label"])
-    battles["group"] = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
-    used = battles[draw(battles.group, params.budget.rows, params.seed)].reset_index(drop=True)
-    labels, k = used.label.to_numpy(), len(params.split.folds)
-    folds = used[["id", "group"]].assign(fold=assign(labels, used.group.to_numpy(), k, params.seed))
-    metrics = describe(folds, labels)
-    for path in (FOLDS, SPLIT_METRICS):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    k = len(params.split.folds)
+    folds, metrics = deal(battles, params.budget.rows, k, params.seed)
+    FOLDS.parent.mkdir(parents=True, exist_ok=True)
     folds.to_parquet(FOLDS, index=False)
-    text = json.dumps(metrics, indent=2, allow_nan=False)
-    SPLIT_METRICS.write_text(text + "\n", encoding="utf-8")
+    write_json(SPLIT_METRICS, metrics)
     print(f"{len(folds)} battles in {metrics['groups']} prompt groups, {k} folds")
 
 

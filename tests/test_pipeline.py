@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
-from stages.runs import finished, tracking
+from stages.runs import finished, store
 from tests.support.clones import Clone
 
 
@@ -42,7 +43,7 @@ def test_another_backbone_reuses_the_data_and_can_be_compared(clone):
         assert f"Running stage '{stage}'" in output
     rows = json.loads(clone.dvc("metrics", "diff", "HEAD", "gemma-tiny", "--json"))
     changed = rows["metrics/metrics.json"]
-    assert {"log_loss", "log_loss_single", "gain_over_prior", "accuracy"} <= set(changed)
+    assert {"log_loss", "log_loss_single", "gain_over_prior", "brier"} <= set(changed)
     for name, row in changed.items():
         assert row["old"] is not None and row["new"] is not None, name
         assert "diff" in row or name == "learned", name
@@ -66,8 +67,8 @@ def test_experiments_revisions_the_workspace_and_mlflow_runs_are_compared(clone)
 
 def test_a_recorded_run_reads_as_the_revision_it_came_from(clone, monkeypatch):
     monkeypatch.chdir(clone.path)
-    client = tracking.MlflowClient(tracking.uri())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    client = MlflowClient(store.uri())
+    experiment = client.get_experiment_by_name(store.EXPERIMENT).experiment_id
     (run,) = client.search_runs(
         [experiment], "tags.`dvc.exp_name` = 'gemma-tiny' and tags.`dvc.stage` = 'publish'"
     )

@@ -16,7 +16,7 @@ from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.config.paths import PARAMS
 from stages.training.fold import train_fold
-from stages.training.gates import GateFailed
+from stages.training.gates.gate import GateFailed
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVES, DTYPES = ("classify", "sft"), ("float32", "bfloat16")

@@ -13,19 +13,22 @@ from pathlib import Path
 
 from bench.study import contents, document, figures
 from bench.study.learning_curve import learning_curve
-from bench.study.restore import Combination, Restored, read_votes, restore
+from bench.study.restore import FOLDER, Combination, Restored, read_votes, restore
 from stages.config.errors import UserError, stage
 from stages.pages.figures import of_runs
 from stages.runs.finished import Result
 
 DOCUMENT = Path("docs/results.md")
-FOLDER = Path("docs/results")
 
 
 @stage
 def main() -> None:
     """Print the rebuilt figures; compare them with the document, or write them there."""
-    parser = argparse.ArgumentParser(prog="python -m bench.study", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("votes", type=Path, help="the file of raw votes")
     parser.add_argument("--write", action="store_true", help="bring the document up to date")
     options = parser.parse_args()

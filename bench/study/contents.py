@@ -9,10 +9,11 @@ from scipy.stats import spearmanr
 
 from bench.study.figures import gain, intervals, markdown, side_by_side
 from bench.study.restore import Combination, Votes, losses
-from stages.evaluate import BASELINES, beyond_baseline, log_odds, pooled
 from stages.pages.tables import interval, sign
 from stages.runs.finished import Result
 from stages.scoring import scores
+from stages.scoring.baselines import TITLES
+from stages.scoring.learning import beyond_baseline, log_odds, pooled
 
 TIE = 2  # the label
 
@@ -26,7 +27,7 @@ def parts_of_gain(combinations: list[Combination]) -> str:
     The second is 0 for a tie, so that both are means over all votes.
     """
     first = combinations[0].averaged
-    named = {title: (first, name) for name, title in BASELINES.items() if name != "prior"}
+    named = {title: (first, name) for name, title in TITLES.items() if name != "prior"}
     named |= {c.title: (c.averaged, "backbone") for c in combinations}
     rows = [(title, *_parts(run, name)) for title, (run, name) in named.items()]
     return markdown(("gain over the class prior", "tie or not", "A or B"), rows)

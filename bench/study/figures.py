@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 
 from bench.study.restore import Combination, losses
-from stages import evaluate
 from stages.comparison import paired
-from stages.comparison.verdict import CONFIDENCE, DRAWS, SEED, compare
+from stages.comparison.compare import compare
+from stages.comparison.pairs import DRAWS, SEED
+from stages.comparison.verdict import CONFIDENCE
 from stages.config.params import Checkpoint, Evaluate
 from stages.pages import tables
 from stages.runs.finished import Result
+from stages.scoring.baselines import TITLES
+from stages.scoring.learning import beyond_baseline
+from stages.scoring.metrics import intervals as metrics_of_gains
 
 TUNED_FOLD, TUNED_SEED = 0, 20240508  # by which settings were chosen
 CLAIMS = ("over votes", "over folds", "p", "without fold 0: over votes", "over folds", "p")
@@ -43,7 +47,7 @@ def gain(metrics: dict, name: str) -> str:
 def intervals(gains: dict[str, np.ndarray], run: Result) -> dict[str, str]:
     """The mean over votes of each gain, with its interval as the run's metrics have theirs."""
     groups, settings = run.rows.group.to_numpy(), Evaluate.model_validate(run.params["evaluate"])
-    found = evaluate.intervals(pd.DataFrame(gains), groups, settings, run.params["seed"])
+    found = metrics_of_gains(pd.DataFrame(gains), groups, settings, run.params["seed"])
     return {name: gain(found, name) for name in gains}
 
 
@@ -84,7 +88,7 @@ def ladder(combinations: list[Combination]) -> str:
     loss of the mean of their predictions.
     """
     first = combinations[0].averaged
-    rungs = [_baseline(first, name) for name in evaluate.BASELINES]
+    rungs = [_baseline(first, name) for name in TITLES]
     rungs += [_backbone(c) for c in combinations]
     rungs.sort(key=lambda rung: -rung[0])
     header = (
@@ -97,7 +101,7 @@ def ladder(combinations: list[Combination]) -> str:
 def by_fold(combinations: list[Combination]) -> str:
     """Log loss in each fold of the baselines, and of backbones as the mean of single trainings."""
     run = combinations[0].averaged
-    named = {title: losses([run], name) for name, title in evaluate.BASELINES.items()}
+    named = {title: losses([run], name) for name, title in TITLES.items()}
     named |= {c.name: losses(c.seeds) for c in combinations}
     folds = run.rows.fold.to_numpy()
     rows = [
@@ -115,7 +119,7 @@ def _baseline(run: Result, name: str) -> tuple[float, Sequence[str]]:
     over_folds = _over_folds(losses([run], "prior")[0] - losses([run], name)[0], run)
     over_folds = over_folds if gained else ""
     facts = (gained, over_folds, f"{metrics['accuracy']:.3f}", f"{elsewhere:.4f}", "")
-    return loss, (evaluate.BASELINES[name], f"{loss:.4f}", "", *facts)
+    return loss, (TITLES[name], f"{loss:.4f}", "", *facts)
 
 
 def _backbone(combination: Combination) -> tuple[float, Sequence[str]]:
@@ -252,7 +256,7 @@ def beyond(combinations: list[Combination]) -> str:
 def beyond_features(run: Result) -> np.ndarray:
     """Of each vote, what the backbone adds to length and format."""
     names = ("counts", "features", "with_features")
-    return evaluate.beyond_baseline(*(losses([run], name)[0] for name in names))
+    return beyond_baseline(*(losses([run], name)[0] for name in names))
 
 
 def _described(combinations: list[Combination]) -> pd.DataFrame:

@@ -5,9 +5,8 @@ import pandas as pd
 
 from bench.study.figures import intervals, markdown
 from bench.study.restore import Restored, Votes, losses
-from stages.baselines import predict_baselines
-from stages.evaluate import BASELINES
 from stages.scoring import scores
+from stages.scoring.baselines import TITLES, predict_baselines
 
 PARTS = (8, 4, 2, 1)
 DRAWS = 5
@@ -21,9 +20,7 @@ def learning_curve(restored: Restored) -> str:
     shown = [c for c in restored.combinations if c.smaller]
     parts = sorted({*PARTS, *(part for c in shown for part in c.smaller)}, reverse=True)
     drawn = {part: _losses(restored.votes, part) for part in parts}
-    curves = {
-        title: {part: drawn[part][name] for part in parts} for name, title in BASELINES.items()
-    }
+    curves = {title: {part: drawn[part][name] for part in parts} for name, title in TITLES.items()}
     for c in shown:
         curves[c.name] = {part: losses(runs) for part, runs in {1: c.seeds, **c.smaller}.items()}
     doubled = {
@@ -62,7 +59,7 @@ def _losses(votes: Votes, parts: int) -> dict[str, np.ndarray]:
             name: scores.example_losses(labels, probabilities)[None]
             for name, probabilities in votes.baselines.items()
         }
-    found = {name: np.empty((DRAWS, len(battles))) for name in BASELINES}
+    found = {name: np.empty((DRAWS, len(battles))) for name in TITLES}
     for draw in range(DRAWS):
         dealt = _deal(battles.group, parts, seed=draw)
         for rows in (np.flatnonzero(dealt == part) for part in range(parts)):

@@ -2,9 +2,10 @@
 
     python -m bench.study.part 2 docs/results/gemma-sft-half
 
-trains on half, `4` on a quarter, and `1` on all of them, in the workspace where `dvc repro prepare
-split weights` has ended, by its params.yaml. Whole prompt groups are kept or left out, by the seed
-of params.yaml; predicted are all held-out votes. Each training starts from the beginning.
+trains on half; `4` trains on a quarter, and `1` on all of them. Run `dvc repro prepare split
+weights` in the workspace first; the settings are those of its params.yaml. Its seed decides which
+prompt groups are left out, whole. All held-out votes are predicted. Each training starts from the
+beginning.
 """
 
 import argparse

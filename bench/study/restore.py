@@ -11,19 +11,23 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from stages import evaluate
-from stages.baselines import predict_baselines
-from stages.comparison.verdict import repeated, seeds_together
+from stages.comparison.entries import seeds_together
+from stages.comparison.validity import repeated
 from stages.config.errors import UserError
 from stages.config.params import Evaluate
 from stages.config.paths import PARAMS
 from stages.counting.features import count_features
-from stages.prepare import prepare
 from stages.runs.finished import Result
 from stages.scoring import scores
-from stages.split import group
-from stages.votes.battles import read_raw
+from stages.scoring.baselines import TITLES, predict_baselines
+from stages.scoring.metrics import cost, evaluate
+from stages.scoring.out_of_fold import all_probabilities, out_of_fold_table
+from stages.scoring.predictions import order_probabilities
+from stages.votes.battles import prepare
+from stages.votes.files import read_raw
+from stages.votes.folds import groups
 
+FOLDER = Path("docs/results")
 PREDICTIONS = "predictions.parquet"
 TOLERANCE = 0.05  # of the share of training votes: prompt groups stay whole
 
@@ -51,9 +55,9 @@ class Combination:
 
     Attributes:
         seeds: a run for each seed of the training, on all training votes of each fold.
-        averaged: the mean of their predictions as one run, with the folds and curves of all; of one
-            seed, its run.
-        smaller: runs on a part of the training votes, by what the votes are divided by: 2 is half.
+        averaged: the mean of their predictions as one run, with the folds and curves of all. With
+            one seed, that seed's run.
+        smaller: runs on a part of the training votes, by the divisor of the votes: 2 is half.
     """
 
     seeds: list[Result]
@@ -62,12 +66,12 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """The folder's of its first seed, less the number at the end."""
+        """The name of its first seed's folder, without the number at the end."""
         return re.sub(r"-\d+$", "", self.seeds[0].name)
 
     @property
     def title(self) -> str:
-        """What stands above what was made of `averaged`."""
+        """The heading of what was made of `averaged`."""
         n = len(self.seeds)
         return f"{self.name}, mean of {n} seeds" if n > 1 else self.name
 
@@ -106,7 +110,7 @@ def read_votes(folder: Path, raw: Path) -> Votes:
     Args:
         folder: a folder in it for each run, with its predictions.parquet, folds.json, curves.csv
             and params.yaml; the runs have the same votes in the same folds.
-        raw: a file of raw votes, theirs among them.
+        raw: a file of raw votes that includes theirs.
 
     Raises:
         UserError: some of their votes are not in the file.
@@ -120,11 +124,10 @@ def read_votes(folder: Path, raw: Path) -> Votes:
     if len(battles) < len(predicted):
         raise UserError(
             f"{raw}: expected the {len(predicted)} votes that the runs in {folder} were trained "
-            f"on, found {len(battles)} of them by id: name the file they came from, or one that "
-            "holds them"
+            f"on, found {len(battles)} of them by id: name the file that they came from, or one "
+            "with the same votes"
         )
-    groups = battles.prompt.map(lambda turns: group(turns[0])).astype("string")
-    battles, features = battles.assign(group=groups), count_features(battles)
+    battles, features = battles.assign(group=groups(battles.prompt)), count_features(battles)
     baselines = predict_baselines(battles, features, battles.fold.to_numpy())
     return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
 
@@ -157,13 +160,13 @@ def _read(run: Path, votes: Votes) -> Result:
     rows = votes.battles[["id", "fold"]].merge(shipped, on=["id", "fold"], validate="one_to_one")
     if not len(shipped) == len(rows) == len(votes.battles):
         raise UserError(
-            f"{run}: expected a prediction of each of the {len(votes.battles)} votes of the other "
-            f"runs in the same fold, found {len(shipped)}, {len(rows)} of them such"
+            f"{run}: expected a prediction of each of the {len(votes.battles)} votes, in the fold "
+            f"that the other runs have it in, found {len(shipped)} predictions, and {len(rows)} fit"
         )
     return _evaluated(
         run.name,
         yaml.safe_load((run / PARAMS).read_text(encoding="utf-8")),
-        *evaluate.order_probabilities(rows),
+        *order_probabilities(rows),
         rows,
         summaries,
         [curve for _, curve in curves.groupby("fold")],
@@ -183,19 +186,17 @@ def _evaluated(
 ) -> Result:
     """What the stage `evaluate` makes of the backbone's probabilities in both orders."""
     settings = Evaluate.model_validate(params["evaluate"])
-    probabilities, _ = evaluate.all_probabilities(votes.battles, ab, ba, votes.baselines, settings)
+    probabilities, _ = all_probabilities(votes.battles, ab, ba, votes.baselines, settings)
     offset = folds[0].get("offset", False)
-    metrics, ladder = evaluate.evaluate(
-        votes.battles, probabilities, settings, params["seed"], offset
-    )
+    metrics, ladder = evaluate(votes.battles, probabilities, settings, params["seed"], offset)
     return Result(
         name=name,
         params=params,
-        metrics=metrics | evaluate.cost(folds, tokens),
-        baselines={name: ladder[name] for name in evaluate.BASELINES},
+        metrics=metrics | cost(folds, tokens),
+        baselines={name: ladder[name] for name in TITLES},
         folds=folds,
         curves=curves,
-        rows=evaluate.out_of_fold_table(votes.battles, tokens, probabilities),
+        rows=out_of_fold_table(votes.battles, tokens, probabilities),
         votes=votes.md5,
     )
 

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench.error_rates import SHARES
-from bench.study.__main__ import FOLDER
-from bench.study.restore import losses, read_votes, restore
+from bench.study.restore import FOLDER, losses, read_votes, restore
 from stages.config.errors import UserError, stage
 
 

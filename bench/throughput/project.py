@@ -12,11 +12,12 @@ from stages.model.examples import Examples
 from stages.model.packing import share
 from stages.model.passes import accumulate, class_logits, compute_for
 from stages.model.prompts import Encoded
+from stages.training import way
 from stages.training.fast import make_fast, repeatable
 
 
 class Project:
-    """Packed rows through the compiled, adapted model, as train_fold sets it up."""
+    """The adapted model as train_fold sets it up: packed rows and compiled layers, where exact."""
 
     settling = 2  # rounds: a row's shape is computed plainly, then recorded, and then replayed
 
@@ -25,7 +26,9 @@ class Project:
         few = Examples(range(3), batch.ids[:3], batch.labels[:3], np.zeros((3, 3)), Verbatim())
         compute = compute_for(params, None)
         with repeatable():
+            compute, expected = way.choose(self.model, few, compute, params.train)
             self.compute, plan, passed = make_fast(self.model, few, compute, params)
+            passed += way.same(self.model, few, self.compute, expected)
         self.gates = [gate.name for gate in passed]
         self.attention, self.memory = base.config._attn_implementation, str(plan)
 

@@ -9,30 +9,36 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.integrations import replace_with_bnb_linear
 
 from stages.config.params import Train
-from stages.model.build import compute_dtype, configure, model_class, quantization
+from stages.model import stock
+from stages.model.build import compute_dtype
 
 
 def random_base(config: PreTrainedConfig, train: Train, device: torch.device) -> PreTrainedModel:
-    """What `from_pretrained` gives for a checkpoint of that configuration, at its random start.
+    """What `stock.load` gives for a checkpoint of that configuration, at its random start.
 
     Every call gives the same weights. Beside what the quantised model needs, one module at a time
     is held unquantised.
     """
     dtype = compute_dtype(train.dtype, device)
-    config = configure(config, train, device)
-    attention = config._attn_implementation
+    kind, config = stock.language_model(config)
+    config.use_cache = False
     with torch.device("meta"):
-        base = model_class(train).from_config(config, dtype=dtype, attn_implementation=attention)
-    how = quantization(train, dtype)
+        base = kind._from_config(config, dtype=dtype, attn_implementation="eager")
+    how = stock.quantization(kind, config, train, dtype)
     if how:
         replace_with_bnb_linear(base, how.llm_int8_skip_modules, how)
-        base.is_loaded_in_4bit, base.config.quantization_config = True, how
+        base.is_loaded_in_4bit = True
     torch.manual_seed(0)
-    for module in base.modules():
+    for name, module in list(base.named_modules()):
         if isinstance(module, Linear4bit):
             _fill_quantised(module, base, dtype, device)
         else:
             _fill(module, base, device)
+            if how:
+                stock.quantise_experts(name, module, train)
+    for module in base.modules():
+        if isinstance(module, Linear4bit):  # on some CPUs it would repack the weight in place
+            module.support_avx512bf16_for_cpu = False
     return base
 
 
@@ -55,11 +61,7 @@ def twin(base: PreTrainedModel) -> PreTrainedModel:
     """A copy that shares the quantised weights and owns the rest."""
     shared = [m.weight for m in base.modules() if isinstance(m, Linear4bit)]
     states = [weight.quant_state for weight in shared]
-    copied = copy.deepcopy(base, {id(each): each for each in (*shared, *states)})
-    for module in copied.modules():
-        if isinstance(module, Linear4bit):  # on some CPUs it would repack the weight in place
-            module.support_avx512bf16_for_cpu = False
-    return copied
+    return copy.deepcopy(base, {id(each): each for each in (*shared, *states)})
 
 
 def linear_parameters(config: PreTrainedConfig) -> int:

@@ -7,13 +7,14 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
 
 from bench.throughput.lengths import Batch
 from bench.throughput.published import PAD
 from stages.config.params import Params
 from stages.model.attention import soft_capped
 from stages.model.passes import compute_for
+from stages.model.stock import backbone
 
 PADDED = 4  # examples of a padded batch
 
@@ -23,7 +24,7 @@ class Stock:
 
     Batches are padded to their longest example. Training takes them in random order, as the Trainer
     does; inference takes them by length. Attention is the library's default where that is right:
-    SDPA, but eager for soft-capped logits (Gemma 2), which SDPA leaves out.
+    SDPA, but eager where SDPA leaves something out (Gemma 2) or is not supported (gpt-oss).
 
     Attributes:
         settling: rounds that do not count.
@@ -34,7 +35,8 @@ class Stock:
     def __init__(self, base: PreTrainedModel, params: Params, _: Batch) -> None:
         compute = compute_for(params, None)
         self.dtype, self.device = compute.dtype, compute.device
-        self.attention = "eager" if soft_capped(base.config) else "sdpa"
+        self.attention = "sdpa" if base._supports_sdpa and not soft_capped(base.config) else "eager"
+        base = classifier(base)
         base.set_attn_implementation(self.attention)
         for kind in (FutureWarning, UserWarning):  # the recipe's own calls are deprecated
             warnings.filterwarnings("ignore", category=kind, module="transformers|torch|peft")
@@ -78,6 +80,21 @@ class Stock:
         half = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=half):
             return self.model(input_ids=tokens, attention_mask=tokens.ne(PAD).long(), labels=labels)
+
+
+def classifier(base: PreTrainedModel) -> PreTrainedModel:
+    """transformers' own classifier of three classes on a language model's layers."""
+    with torch.device("meta"):
+        model = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(base.config)](base.config)
+    layers = backbone(base)
+    setattr(model, model.base_model_prefix, layers)
+    weight = next(layers.parameters())
+    model.score = torch.nn.Linear(
+        base.get_output_embeddings().in_features, 3, bias=False, device=weight.device
+    ).to(layers.dtype)
+    torch.nn.init.zeros_(model.score.weight)
+    model.is_loaded_in_4bit = getattr(base, "is_loaded_in_4bit", False)
+    return model
 
 
 def padded_share(batches: Sequence[Batch], by_length: bool) -> float:

@@ -1,14 +1,14 @@
 """Checkpoints on the Hugging Face hub: a revision's commit, its files, and what the hub refuses."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 from huggingface_hub import HfApi, constants, errors, snapshot_download
 
-from stages.backbones.layout import FILES
+from stages.backbones.layout import FILES, SMALL, check_files
 from stages.config.errors import UserError
 from stages.config.params import Hub
 
@@ -21,17 +21,41 @@ def commit(hub: Hub, place: str, state: Path) -> str:
         )
 
 
-def download(record: dict[str, str], state: Path, partial: Path) -> None:
-    with _explained(record["checkpoint"], f"backbones.{record['family']}.{record['size']}.hub"):
+def download(
+    record: dict[str, str], state: Path, partial: Path, check: Callable[[Path], None]
+) -> None:
+    """Fetch a checkpoint's files, the weights last.
+
+    Args:
+        check: is given the folder of the small files, and raises what keeps the weights away.
+
+    Raises:
+        UserError: the hub refuses it, or it has no safetensors.
+    """
+    with _explained(record["checkpoint"], _place(record)):
+        files = HfApi().list_repo_files(record["checkpoint"], revision=record["revision"])
+    _fetch(record, state, partial, SMALL)
+    check_files(record["checkpoint"], files, partial)
+    check(partial)
+    _fetch(record, state, partial, FILES)
+    shutil.rmtree(partial / ".cache")  # the client's notes for going on
+
+
+def _fetch(record: dict[str, str], state: Path, partial: Path, patterns: Sequence[str]) -> None:
+    with _explained(record["checkpoint"], _place(record)):
         snapshot_download(
             record["checkpoint"],
             revision=record["revision"],
             cache_dir=_refs(state),
             local_dir=partial,
-            allow_patterns=list(FILES),
+            allow_patterns=list(patterns),
             ignore_patterns="*/*",
         )
-    shutil.rmtree(partial / ".cache")  # the client's notes for going on
+
+
+def _place(record: dict[str, str]) -> str:
+    """Where params.yaml names the checkpoint."""
+    return f"backbones.{record['family']}.{record['size']}.hub"
 
 
 def _refs(state: Path) -> Path:

@@ -2,18 +2,23 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from stages.config.errors import UserError
 
 # What a checkpoint consists of: neither code nor pickles, and nothing in subfolders.
-FILES = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
+SMALL = ("*.json", "*.model", "*.txt", "*.jinja")
+FILES = (*SMALL, "model*.safetensors")
+# Weights that are not read: pickles, and other programs' layouts.
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".safetensors")
 
 
 def describe(folder: Path) -> dict[str, str]:
-    """The architecture and model type that a checkpoint's config.json names."""
+    """The architecture that a checkpoint's config.json names, or else its type; and its type."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return {"architecture": config["architectures"][0], "model_type": config["model_type"]}
+    architecture, *_ = config.get("architectures") or [config["model_type"]]
+    return {"architecture": architecture, "model_type": config["model_type"]}
 
 
 def digest(folder: Path) -> str:
@@ -34,17 +39,35 @@ def check_layout(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: expected a checkpoint in transformers' layout")
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder} holds no config.json: expected transformers' layout")
-    if not any(folder.glob("tokenizer*")):
-        raise UserError(f"{folder} holds no tokenizer: save it there with its save_pretrained")
-    missing = sorted(name for name in _weight_files(folder) if not (folder / name).exists())
-    if missing:
-        found = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "no weights"
+    check_files(str(folder), {path.name for path in folder.iterdir()}, folder)
+
+
+def check_files(name: str, files: Collection[str], folder: Path) -> None:
+    """The same of a checkpoint that is not here yet.
+
+    Args:
+        name: what it is called in messages.
+        files: the names of all its files.
+        folder: where its index is, if it has one.
+
+    Raises:
+        UserError: config, tokenizer or safetensors are missing.
+    """
+    if "config.json" not in files:
+        raise UserError(f"{name} holds no config.json: expected transformers' layout")
+    if not any(file.startswith("tokenizer") for file in files):
         raise UserError(
-            f"{folder} lacks {', '.join(missing)}, found {found}: only whole safetensors are read "
-            "(a *.bin is a pickle, which can run code); load the model with transformers and save "
-            "it with save_pretrained"
+            f"{name} holds no tokenizer: take a checkpoint with one, or save one beside the model "
+            "with its save_pretrained, in a folder"
+        )
+    missing = sorted(_weight_files(folder) - set(files))
+    if missing:
+        others = sorted(file for file in files if file.endswith(OTHER_WEIGHTS))
+        raise UserError(
+            f"{name} lacks {_some(missing)}, found {_some(others) or 'no weights'}: only whole "
+            "safetensors are read (a *.bin is a pickle, which can run code); take a checkpoint "
+            "that has them, or load the model with transformers and save it in a folder with "
+            "save_pretrained"
         )
 
 
@@ -52,4 +75,14 @@ def _weight_files(folder: Path) -> set[str]:
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return {"model.safetensors"}
-    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{index} is no index of safetensors ({type(error).__name__}: {error}): expected a "
+            "weight_map of names and files; download it again"
+        ) from None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

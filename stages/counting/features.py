@@ -4,9 +4,6 @@ Every count comes once for answer A and once for B, in columns that end in `_a` 
 battle with its answers exchanged is the same table with those columns exchanged.
 """
 
-import unicodedata
-from collections import Counter
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -87,11 +84,6 @@ def exchanged(features: pd.DataFrame) -> pd.DataFrame:
     return features.rename(columns=names)[features.columns]
 
 
-def length_design(features: pd.DataFrame) -> pd.DataFrame:
-    """Five length features: logs of the characters of prompt, A and B, and how A and B differ."""
-    return contrasts(features[["prompt_chars", "chars_a", "chars_b"]])
-
-
 def contrasts(features: pd.DataFrame) -> pd.DataFrame:
     """Logs of all counts, and of each answer count the signed and absolute difference A - B.
 
@@ -103,16 +95,3 @@ def contrasts(features: pd.DataFrame) -> pd.DataFrame:
         {f"{name}_difference": logs[f"{name}_a"] - logs[f"{name}_b"] for name in names}
     )
     return pd.concat([logs, difference, difference.abs().add_suffix("_absolute")], axis=1)
-
-
-def script(text: str, letters: int = 200) -> str:
-    """The script most of a text's first letters are written in: latin, cjk, cyrillic, …; or none.
-
-    As Unicode names its letters, the three scripts of Japanese taken together with Chinese.
-    """
-    found = [char for char in text[: 5 * letters] if char.isalpha()][:letters]
-    names = Counter(unicodedata.name(char, "other").split()[0].lower() for char in found)
-    if not names:
-        return "none"
-    most = names.most_common(1)[0][0]
-    return "cjk" if most in ("cjk", "hiragana", "katakana") else most

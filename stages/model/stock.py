@@ -66,7 +66,7 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
             config=config,
             dtype=dtype,
             attn_implementation="eager",
-            quantization_config=_on_load(kind, config, train, dtype),
+            quantization_config=quantization(kind, config, train, dtype),
             use_safetensors=True,
             device_map={"": device},
             output_loading_info=True,
@@ -75,7 +75,7 @@ def load(weights: Path, train: Train, dtype: torch.dtype, device: torch.device) 
         check_report(report, weights, model, train.objective)
         model = text_part(model)
     if train.quantization.type != "none":
-        _quantise_the_rest(model, train, dtype)
+        quantise_the_rest(model, train, dtype)
     for module in model.modules():
         if isinstance(module, Linear4bit):  # else some CPUs repack it in place
             module.support_avx512bf16_for_cpu = False
@@ -239,13 +239,13 @@ def _linear(module: nn.Module) -> bool:
     return known or type(module).__name__ in LINEAR
 
 
-def stacked(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Parameters that hold the matrices of all experts: modules of a layer, and names in them."""
+def stacked(name: str, module: nn.Module) -> list[str]:
+    """Which of a module's own parameters hold the matrices of all experts."""
+    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or LEFT.search(name):
+        return []
     return [
-        (module, own)
-        for name, module in decoder_layers(model).named_modules()
+        own
         for own, parameter in module.named_parameters(recurse=False)
-        if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not LEFT.search(name)
         if parameter.ndim == 3 or (parameter.ndim == 2 and EXPERTS.search(f"{name}.{own}"))
         if not NO_MATRIX.search(own)
     ]
@@ -269,7 +269,7 @@ def adaptable(model: PreTrainedModel) -> list[str]:
     return found
 
 
-def _on_load(
+def quantization(
     kind: type[PreTrainedModel], config: PreTrainedConfig, train: Train, dtype: torch.dtype
 ) -> BitsAndBytesConfig | Mxfp4Config | None:
     """How the layers' matrices are stored; heads, routers and other towers stay as they are.
@@ -293,14 +293,20 @@ def _on_load(
     )
 
 
-def _quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype) -> None:
+def quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype) -> None:
     """Quantise what transformers has left: what was de-quantised on load, and stacked experts."""
     for name in linear_names(model, decoder_layers(text_model(model))):
         module = model.get_submodule(name)
         if type(module) is nn.Linear or type(module).__name__ in LINEAR:
             model.set_submodule(name, _quantised(module, train, dtype))
     model.is_loaded_in_4bit = True  # as PEFT asks
-    for module, own in stacked(text_model(model)):
+    for name, module in list(decoder_layers(text_model(model)).named_modules()):
+        quantise_experts(name, module, train)
+
+
+def quantise_experts(name: str, module: nn.Module, train: Train) -> None:
+    """Store a module's own parameters in 4 bits where they hold the matrices of all experts."""
+    for own in stacked(name, module):
         how = {"compress_statistics": train.quantization.double}
         replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
 

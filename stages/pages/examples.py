@@ -5,7 +5,7 @@ import pandas as pd
 
 from stages.pages.tables import CLASSES
 from stages.runs.finished import Result, titles
-from stages.votes.battles import TURNS
+from stages.votes.rows import TURNS
 
 EXCERPT, LINES = 400, 10  # characters and lines of a text that show at once
 WHOLE = 4000  # characters that show when it is opened

@@ -4,10 +4,10 @@ from functools import partial
 
 import pandas as pd
 
-from stages.evaluate import REFERENCES
 from stages.pages import charts, tables
 from stages.pages.charts import Figure
 from stages.runs.finished import Result, titles
+from stages.scoring.learning import REFERENCES
 
 GAIN = "gain in log loss (right is better)"
 

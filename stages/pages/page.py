@@ -6,9 +6,10 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from stages.evaluate import REFERENCES, beyond, verdict
 from stages.pages import charts, examples, figures, tables
 from stages.runs.finished import Result, titles
+from stages.scoring.learning import REFERENCES
+from stages.scoring.sentences import whether_learned, whether_more_than_counts
 
 SHARED, OWN = 6, 4  # examples of disagreement, and of each run's surest predictions
 PICTURES = ("ladder", "beyond", "loss_curves")
@@ -39,8 +40,8 @@ def write_run(result: Result, texts: pd.DataFrame | None, path: Path) -> None:
         title=result.checkpoint,
         facts=_facts(result),
         status=metrics["learned"],
-        verdict=f"Learned: {metrics['learned']}",
-        sentences=[verdict(metrics), beyond(metrics)],
+        heading=f"Learned: {metrics['learned']}",
+        sentences=[whether_learned(metrics), whether_more_than_counts(metrics)],
         figures=figures.of_runs([result]) | figures.of_run(result),
         examples={} if texts is None else _examples(result, texts),
         **_runs([result]),
@@ -64,7 +65,7 @@ def write_comparison(
         facts=f"A comparison of {', '.join(labels)}",
         names=labels,
         status=comparison["verdict"],
-        verdict=comparison["verdict"].capitalize(),
+        heading=comparison["verdict"].capitalize(),
         sentences=[comparison["sentence"]],
         comparison=comparison,
         figures=figures.of_runs(results) | figures.of_comparison(comparison, labels),

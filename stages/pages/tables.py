@@ -8,10 +8,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from stages.evaluate import BASELINES, mean_curve
 from stages.runs.finished import Result, titles
 from stages.scoring import scores
+from stages.scoring.baselines import TITLES
 from stages.scoring.bootstrap import paired_cluster_bootstrap
+from stages.scoring.plots import mean_curve
 from stages.votes.labels import LABELS
 
 CLASSES = ("A", "B", "tie")
@@ -47,7 +48,7 @@ def rungs(results: list[Result]) -> pd.DataFrame:
     """
     rows = []
     for place, (result, label) in enumerate(zip(results, titles(results), strict=True)):
-        baselines = [(title, result.baselines[name], None) for name, title in BASELINES.items()]
+        baselines = [(TITLES[name], found, None) for name, found in result.baselines.items()]
         learned = result.metrics["learned"]
         told = label if learned == "yes" else f"{label} (learned: {learned})"
         for title, metrics, run in [*baselines, (told, result.metrics, place)]:

@@ -1,6 +1,5 @@
 """A finished run as one model: its quantised base, and every fold's adapter on it in turn."""
 
-import json
 import os
 import threading
 import warnings
@@ -19,7 +18,6 @@ from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import AutoTokenizer
 
 from stages.backbones import sources
-from stages.config.errors import UserError
 from stages.config.params import load
 from stages.config.paths import CALIBRATION, OFFSET_FILE, PARAMS, SPLIT_METRICS, WEIGHTS, adapter
 from stages.config.root import state
@@ -28,12 +26,12 @@ from stages.counting.features import count_features
 from stages.model.examples import tokenize
 from stages.model.passes import class_logits, compute_for
 from stages.model.prompts import Template
+from stages.runs.files import model_files, read_json, require
 from stages.runs.lock import check_params, read_lock
-from stages.runs.outs import predicting
 from stages.scoring import calibration
 from stages.training import way
-from stages.votes.battles import TURNS
 from stages.votes.labels import LABELS, MIRRORED, from_logits
+from stages.votes.rows import TURNS
 
 # Battles that show which way through the backbone is exact, as real ones do for a training.
 TRIED = [
@@ -80,13 +78,13 @@ class Ensemble:
         folds = params.split.folds
         if lock := read_lock(folder):  # a model in MLflow has none: it was checked when recorded
             check_params(folder, lock)
-        _require(folder, predicting(params))
-        record = _read_json(folder / WEIGHTS)
+        require(folder, model_files(params), "can predict")
+        record = read_json(folder / WEIGHTS)
         self.checkpoint = record["checkpoint"]
         self.prior = np.array(
-            [_read_json(folder / SPLIT_METRICS)["share"][label] for label in LABELS]
+            [read_json(folder / SPLIT_METRICS)["share"][label] for label in LABELS]
         )
-        self.calibration = _read_json(folder / CALIBRATION)
+        self.calibration = read_json(folder / CALIBRATION)
 
         _quiet_libraries()
         weights = sources.fetch(record, params.checkpoint, state())
@@ -147,21 +145,8 @@ class Ensemble:
         )
 
 
-def _require(folder: Path, paths: Sequence[Path]) -> None:
-    missing = [str(path) for path in paths if not (folder / path).exists()]
-    if missing:
-        raise UserError(
-            f"{', '.join(missing)} not found: only a pipeline that has ended can predict. Run "
-            "`dvc repro`, or `dvc checkout` if it has run already"
-        )
-
-
 def _quiet_libraries() -> None:
     """Their reports on loading are for training, and so is a bar for each file."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,10 +1,9 @@
 """A finished run as reports and comparisons read it: params, metrics, curves, out-of-fold rows."""
 
 import contextlib
-import json
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from stages.config import paths
 from stages.config.errors import UserError
 from stages.config.paths import (
     BASELINES_METRICS,
@@ -23,9 +23,10 @@ from stages.config.paths import (
     PROVENANCE,
     SUMMARIES,
 )
-from stages.evaluate import ENDS
 from stages.runs import revisions
-from stages.runs.lock import Lock, check_params, hashes, read_lock
+from stages.runs.files import read_json, require
+from stages.runs.lock import check_params, hashes, read_lock
+from stages.scoring.bootstrap import ENDS
 from stages.votes.labels import LABELS
 
 WORKSPACE = "workspace"
@@ -43,7 +44,7 @@ class Result:
         baselines: its metrics/baselines.json, a row a baseline with interval.
         folds: its metrics/folds/fold-K.json, in order.
         curves: their curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
-        rows: its out-of-fold table, as stages.evaluate.out_of_fold_table writes it.
+        rows: its out-of-fold table, as stages.scoring.out_of_fold.out_of_fold_table makes it.
         votes: MD5 of the raw votes.
     """
 
@@ -92,7 +93,7 @@ class Result:
         return [way for way, taken in ways.items() if taken]
 
     def probabilities(self, name: str) -> np.ndarray:
-        """Out-of-fold probabilities (n, 3), by the names of stages.evaluate.all_probabilities."""
+        """Out-of-fold probabilities (n, 3), named as stages.scoring.out_of_fold names them."""
         return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
 
 
@@ -149,49 +150,40 @@ def read(folder: Path, name: str) -> Result:
     Raises:
         UserError: a file is missing, or they are not all of one run.
     """
+    try:
+        return _read(folder, name)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def _read(folder: Path, name: str) -> Result:
     fixed = (PARAMS, LOCK, METRICS, PROVENANCE, BASELINES_METRICS, OUT_OF_FOLD)
-    _require(folder, fixed, name)
+    require(folder, fixed, "has results")
     params = yaml.safe_load((folder / PARAMS).read_text(encoding="utf-8"))
-    summaries = [SUMMARIES / f"fold-{fold}.json" for fold in params["split"]["folds"]]
-    curves = [path.with_suffix(".csv") for path in summaries]
-    _require(folder, summaries + curves, name)
-    folds, lock = [_json(folder / path) for path in summaries], read_lock(folder)
-    _check_whole(folder, folds, lock, name)
+    folds = params["split"]["folds"]
+    of_folds = [of(fold) for of in (paths.summary, paths.curves) for fold in folds]
+    require(folder, of_folds, "has results")
+    lock = read_lock(folder)
+    check_params(folder, lock)
+    summaries = [read_json(folder / paths.summary(fold)) for fold in folds]
+    _check_evaluated(summaries, read_json(folder / PROVENANCE))
     return Result(
         name=name,
         params=params,
-        metrics=_json(folder / METRICS),
-        baselines=_json(folder / BASELINES_METRICS),
-        folds=folds,
-        curves=[pd.read_csv(folder / path) for path in curves],
+        metrics=read_json(folder / METRICS),
+        baselines=read_json(folder / BASELINES_METRICS),
+        folds=summaries,
+        curves=[pd.read_csv(folder / paths.curves(fold)) for fold in folds],
         rows=pd.read_parquet(folder / OUT_OF_FOLD),
         votes=hashes(lock["prepare"], "deps")[params["data"]["raw"]],
     )
 
 
-def _check_whole(folder: Path, folds: list[dict], lock: Lock, name: str) -> None:
-    """Whether the metrics are of these trainings, and these of the params beside them."""
-    try:
-        check_params(folder, lock)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-    evaluated = _json(folder / PROVENANCE)
-    anew = [fold["fold"] for fold in folds if fold not in evaluated]
+def _check_evaluated(summaries: list[dict], evaluated: list[dict]) -> None:
+    """Whether the metrics are of these trainings."""
+    anew = [each["fold"] for each in summaries if each not in evaluated]
     if anew:
         raise UserError(
-            f"{name}: expected the metrics of its trainings, found fold "
-            f"{', '.join(map(str, anew))} trained anew since `evaluate` ran: run `dvc repro`"
+            f"expected the metrics of its trainings, found fold {', '.join(map(str, anew))} "
+            "trained anew since `evaluate` ran: run `dvc repro`"
         )
-
-
-def _require(folder: Path, paths: Iterable[Path], name: str) -> None:
-    missing = [str(path) for path in paths if not (folder / path).exists()]
-    if missing:
-        raise UserError(
-            f"{name}: {', '.join(missing)} not found; only a pipeline that has ended has results: "
-            "run `dvc repro`, or `dvc checkout` if it has run"
-        )
-
-
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -14,12 +14,12 @@ from mlflow.models import Model, ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
-from stages.votes.battles import TURNS, WINNERS, BadRow
+from stages.votes.rows import TURNS, WINNERS, BadRow
 from stages.votes.texts import from_texts
 
 CODE = Path(__file__).parent.parent
 REQUIREMENTS = CODE.parent / "requirements.txt"
-OUTS = "outs"  # the artifact: a folder laid out as the repository
+ARTIFACT = "outs"  # a folder laid out as the repository
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("string", name) for name in TURNS]),
     outputs=Schema([ColSpec("double", name) for name in WINNERS]),
@@ -40,7 +40,7 @@ class PreferenceModel(PythonModel):
         """Fetch the base's weights, unless they are here, and put the adapters on it."""
         from stages.runs.ensemble import Ensemble  # takes seconds, and logging does not need it
 
-        self.ensemble = Ensemble(Path(context.artifacts[OUTS]))
+        self.ensemble = Ensemble(Path(context.artifacts[ARTIFACT]))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None
@@ -69,14 +69,14 @@ def save(files: Sequence[Path], model: Model, folder: Path) -> None:
         model: the model's record in MLflow.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        outs = Path(temporary) / OUTS
+        copies = Path(temporary) / ARTIFACT
         for path in files:
-            (outs / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, outs / path)
+            (copies / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copies / path)
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=__file__,
-            artifacts={OUTS: str(outs)},
+            artifacts={ARTIFACT: str(copies)},
             code_paths=[str(CODE)],
             pip_requirements=str(REQUIREMENTS),
             signature=SIGNATURE,

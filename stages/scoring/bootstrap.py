@@ -6,6 +6,8 @@ import numpy as np
 
 CHUNK = 500_000  # drawn clusters held at a time: 4 MB a working array, which stays in the cache
 
+ENDS = ("", "_low", "_high")  # of the names under which metrics hold an Interval
+
 
 class Interval(NamedTuple):
     """A mean and its percentile interval; floats, or arrays of shape (k,) for k differences."""

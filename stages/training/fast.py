@@ -16,13 +16,15 @@ from stages.model import graphs
 from stages.model.examples import Examples
 from stages.model.layers import compile_layers, plain_layers
 from stages.model.passes import Compute
-from stages.training import gates, memory
+from stages.training import memory
+from stages.training.gates import speed
+from stages.training.gates.gate import Gate
 from stages.training.gates.probe import gradient, one_pass, probing, relative, token_ids
 
 
 def make_fast(
     model: PeftModel, few: Examples, compute: Compute, params: Params
-) -> tuple[Compute, memory.Plan, list[gates.Gate]]:
+) -> tuple[Compute, memory.Plan, list[Gate]]:
     """Compile the model's layers, plan its memory and let its passes be recorded, where wanted.
 
     Returns:
@@ -72,7 +74,7 @@ def repeatable() -> Iterator[None]:
 
 def compile_if_wanted(
     model: PeftModel, examples: Examples, compute: Compute, wanted: bool | str
-) -> list[gates.Gate]:
+) -> list[Gate]:
     """Compile the model's layers; returns the gates that the compiled ones passed.
 
     Args:
@@ -107,7 +109,7 @@ def records(model: PeftModel, wanted: bool | str) -> bool:
     return bool(wanted) and not why_not
 
 
-def compile_model(model: PeftModel, examples: Examples, compute: Compute) -> list[gates.Gate]:
+def compile_model(model: PeftModel, examples: Examples, compute: Compute) -> list[Gate]:
     """Compile the model's layers; returns the gate that they compute what they did before.
 
     Raises:
@@ -117,7 +119,7 @@ def compile_model(model: PeftModel, examples: Examples, compute: Compute) -> lis
         plain = one_pass(model, examples, compute)
         compile_layers(model)
         difference = max(map(relative, one_pass(model, examples, compute), plain))
-    return gates.speed.COMPILED.require(difference, compute.dtype)
+    return speed.COMPILED.require(difference, compute.dtype)
 
 
 def record(
@@ -126,7 +128,7 @@ def record(
     compute: Compute,
     recorded: Compute,
     full_row: Sequence[Sequence[int]],
-) -> list[gates.Gate]:
+) -> list[Gate]:
     """Record passes; returns the gate that they compute what plain ones do.
 
     Args:
@@ -143,7 +145,7 @@ def record(
         for shown in (examples, turned, examples):  # plain, recorded, replayed
             found = one_pass(model, shown, recorded)
         difference = max(longest, *map(relative, found, plain))
-    return gates.speed.RECORDED.require(difference, compute.dtype)
+    return speed.RECORDED.require(difference, compute.dtype)
 
 
 def record_row(

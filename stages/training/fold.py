@@ -19,9 +19,10 @@ from stages.devices import processes
 from stages.model.examples import Examples, tokenize
 from stages.model.passes import Compute, compute_for
 from stages.model.prompts import Template
-from stages.training import gates, way
+from stages.training import way
 from stages.training.checkpoints import last_checkpoint
 from stages.training.fast import make_fast, repeatable
+from stages.training.gates import order
 from stages.training.trainer import PackedTrainer, predict_together
 
 
@@ -63,11 +64,11 @@ def train_fold(
     template = Template(tokenizer, params.budget.max_tokens, params.prompt)
     examples, validation, offset = _read(training, held_out, template, params.train.offset)
     truth = dict(zip(training.id, training.label, strict=True))
-    passed = gates.before_loading(examples, validation, truth)
+    passed = order.before_loading(examples, validation, truth)
     compute = compute_for(params, tokenizer)
     few = a_few(examples)
     model, compute, expected = way.load(weights, few, compute, params.train)
-    passed += gates.before_training(model, few, compute, params.quantised)
+    passed += order.before_training(model, few, compute, params.quantised)
     compute, plan, fast = make_fast(model, few, compute, params)
     passed += fast + way.same(model, few, compute, expected)
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
@@ -75,7 +76,7 @@ def train_fold(
 
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
     _train(trainer, folder)
-    passed += gates.after_training(model)
+    passed += order.after_training(model)
     orders = {"ab": False, "ba": True}
     logits = {o: predict_together(model, validation, compute, orders[o]) for o in orders}
     final_loss = _log_loss(logits["ab"], validation.labels)
@@ -150,9 +151,9 @@ def _predictions(validation: Examples, logits: dict[str, np.ndarray]) -> pd.Data
             "tokens_dropped": np.array([e.dropped for e in encoded], dtype=np.int32),
         }
     )
-    for order, values in logits.items():
+    for shown, values in logits.items():
         for column, name in enumerate(("a", "b", "tie")):
-            frame[f"{order}_{name}"] = values[:, column]
+            frame[f"{shown}_{name}"] = values[:, column]
     return frame
 
 

@@ -21,24 +21,33 @@ from stages.training.gates.reference import SAME, Reference, reference
 def load(
     weights: Path, few: Examples, compute: Compute, train: Train
 ) -> tuple[PeftModel, Compute, Reference]:
-    """Load a backbone, and let it compute as fast as it does exactly.
+    """Load a backbone, and let it compute as fast as it does exactly; see `choose`."""
+    device = torch.device("cpu") if sharding.wanted() else compute.device
+    model = build_plain(weights, train, device)
+    compute, expected = choose(model, few, compute, train)
+    return model, compute, expected
 
-    The reference is taken first, of the model as transformers and PEFT have made it. Then the ways
-    are tried, the fastest first, and the first that computes the same is taken.
+
+def choose(
+    model: PeftModel, few: Examples, compute: Compute, train: Train
+) -> tuple[Compute, Reference]:
+    """Let a model that transformers and PEFT have made compute as fast as it does exactly.
+
+    The reference is taken first. Then the ways are tried, the fastest first, and the first that
+    computes the same is taken.
 
     Args:
         few: examples that the ways are tried on.
 
     Returns:
-        The model, how it computes, and what transformers computes of the few examples.
+        How it computes, and the reference: what transformers computes of the few examples.
 
     Raises:
         GateFailed: the last way that may be taken computes something else.
         UserError: the way that was asked for does not serve this backbone.
     """
-    device = torch.device("cpu") if sharding.wanted() else compute.device
-    model = build_plain(weights, train, device)
-    expected = reference(model, few, replace(compute, device=device))
+    here = next(model.parameters()).device
+    expected = reference(model, few, replace(compute, device=here))
     failed: list[tuple[Way, Exception]] = []
     for way in _allowed(train):
         taken = replace(compute, way=way.name)
@@ -53,7 +62,7 @@ def load(
             continue
         if failed and way.costs:
             print(f"this backbone goes {way.costs}. Its results are right. {_why_not(failed)}")
-        return model, taken, expected
+        return taken, expected
     raise _refusal(train, failed)
 
 

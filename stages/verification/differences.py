@@ -15,8 +15,8 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 from stages.config.paths import PLOTS, PROVENANCE
-from stages.publish import COSTS
 from stages.runs.lock import changed, files_of, hashes, md5_of, read_lock
+from stages.runs.recording import COSTS
 
 TOLERANCE = 1e-3  # of log loss, where libraries, device or processor are others
 # Times the tolerance, for metrics not in nats: one row that tips over moves a share of rows a lot.
@@ -53,24 +53,25 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Outcome:
     """What came of one stage that ran again.
 
     Attributes:
-        result: `identical` (every hash), `same` (but for what it cost and where it ran), `within
+        stage: its name.
+        agreement: `identical` (every hash), `same` (but for what it cost and where it ran), `within
             tolerance`, `differs` or `not recorded`.
         unseen: files of another hash that could not be compared.
     """
 
-    name: str
-    result: str
+    stage: str
+    agreement: str
     differences: list[Difference]
     unseen: list[str]
 
     @property
     def verified(self) -> bool:
         """Whether what is recorded holds."""
-        return self.result in ("identical", "same", "within tolerance")
+        return self.agreement in ("identical", "same", "within tolerance")
 
 
 def tolerance_for(recorded: Path, again: Path) -> float:
@@ -81,7 +82,8 @@ def tolerance_for(recorded: Path, again: Path) -> float:
     """
     old, new = circumstances(recorded), circumstances(again)
     on_cpu = bool(old) and all(fold["device"].startswith("cpu") for fold in old)
-    alike = not changed(*(read_lock(run).get("baselines", {}) for run in (recorded, again)), "outs")
+    baselines = [read_lock(run).get("baselines", {}) for run in (recorded, again)]
+    alike = not changed(baselines[0], baselines[1], "outs")
     return 0.0 if on_cpu and old == new and alike else TOLERANCE
 
 
@@ -103,7 +105,7 @@ def edited(run: Path) -> list[str]:
     ]
 
 
-def compare(recorded: Path, again: Path, tolerance: float) -> list[Stage]:
+def outcomes(recorded: Path, again: Path, tolerance: float) -> list[Outcome]:
     """Compare the outs of every stage that ran again with the recorded ones.
 
     Args:
@@ -112,16 +114,14 @@ def compare(recorded: Path, again: Path, tolerance: float) -> list[Stage]:
     """
     old, new = read_lock(recorded), read_lock(again)
     return [
-        _compare_stage(name, changed(old[name], new[name], "outs"), recorded, again, tolerance)
+        _outcome(name, changed(old[name], new[name], "outs"), recorded, again, tolerance)
         if name in old
-        else Stage(name, "not recorded", [], [])
+        else Outcome(name, "not recorded", [], [])
         for name in new
     ]
 
 
-def _compare_stage(
-    name: str, outs: list[str], recorded: Path, again: Path, tolerance: float
-) -> Stage:
+def _outcome(stage: str, outs: list[str], recorded: Path, again: Path, tolerance: float) -> Outcome:
     differences, unseen = [], []
     for out in outs:
         if not (recorded / out).exists():
@@ -133,10 +133,10 @@ def _compare_stage(
                 differences += _compare_file(path, recorded, again, tolerance)
             except KeyError:
                 unseen.append(str(path))
-    return Stage(name, _result(outs, differences), differences, unseen)
+    return Outcome(stage, _agreement(outs, differences), differences, unseen)
 
 
-def _result(outs: list[str], differences: list[Difference]) -> str:
+def _agreement(outs: list[str], differences: list[Difference]) -> str:
     if not outs:
         return "identical"
     if not differences:

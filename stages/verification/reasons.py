@@ -4,26 +4,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.runs.lock import Lock, changed, producers, read_lock
-from stages.verification.differences import Stage, circumstances
+from stages.verification.differences import Outcome, circumstances
 
 
-def likely_reasons(recorded: Path, again: Path, stages: list[Stage]) -> list[str]:
+def likely_reasons(recorded: Path, again: Path, outcomes: list[Outcome]) -> list[str]:
     """Sentences on inputs that changed, on other circumstances, and on what neither explains.
 
     Args:
         recorded, again: folders of the two runs.
-        stages: what stages.verification.differences.compare gave for them.
+        outcomes: what stages.verification.differences.outcomes gave for them.
     """
     old, new = read_lock(recorded), read_lock(again)
-    locked = [stage for stage in stages if stage.name in old]
-    inputs = {stage.name: _changed_inputs(old, new, stage.name) for stage in locked}
+    locked = [outcome for outcome in outcomes if outcome.stage in old]
+    inputs = {each.stage: _changed_inputs(old, new, each.stage) for each in locked}
     reasons = list(_about_inputs(inputs))
-    if any(stage.result in ("within tolerance", "differs") for stage in stages):
-        reasons += _about_circumstances(recorded, again, stages)
-    differing = {stage.name for stage in locked if stage.result == "differs"}
-    for name in (stage.name for stage in locked if stage.name in differing):
+    if any(each.agreement in ("within tolerance", "differs") for each in outcomes):
+        reasons += _about_circumstances(recorded, again, outcomes)
+    differing = [each.stage for each in locked if each.agreement == "differs"]
+    for name in differing:
         upstream = {maker for makers in producers(new, name).values() for maker in makers}
-        if not inputs[name] and not upstream & differing:
+        if not inputs[name] and not upstream.intersection(differing):
             reasons.append(_unexplained(name))
     return reasons
 
@@ -44,7 +44,7 @@ def _about_inputs(inputs: dict[str, list[str]]) -> Iterator[str]:
         yield f"{what}: not what {stages} had when recorded; changed since, without running again"
 
 
-def _about_circumstances(recorded: Path, again: Path, stages: list[Stage]) -> list[str]:
+def _about_circumstances(recorded: Path, again: Path, outcomes: list[Outcome]) -> list[str]:
     folds = zip(circumstances(recorded), circumstances(again), strict=False)
     found = [
         f"{name}: {old.get(name)} when recorded, {new.get(name)} here"
@@ -52,7 +52,7 @@ def _about_circumstances(recorded: Path, again: Path, stages: list[Stage]) -> li
         for name in old | new
         if old.get(name) != new.get(name)
     ]
-    if any(stage.name == "baselines" and stage.result != "identical" for stage in stages):
+    if any(each.stage == "baselines" and each.agreement != "identical" for each in outcomes):
         found.append("even the baselines have other digits: another processor, or scikit-learn")
     if not circumstances(recorded):
         found.append("the record does not say with which libraries, on which device it was made")

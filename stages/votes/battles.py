@@ -1,32 +1,34 @@
-"""Battles: one prompt, two answers, one vote. Read from a raw file, every row checked."""
+"""Battles: one prompt, two answers, one vote. Made of raw rows, each of which is accounted for."""
 
-import difflib
-import json
-import re
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow
 import pyarrow.parquet as pq
 
 from stages.config.errors import UserError
-from stages.config.paths import BATTLES
+from stages.config.paths import BATTLES, QUARANTINE
 from stages.votes.labels import LABELS
+from stages.votes.rows import (
+    MODELS,
+    TURNS,
+    BadRow,
+    parse_id,
+    parse_label,
+    parse_models,
+    parse_rounds,
+)
 
-TURNS = ("prompt", "response_a", "response_b")
-WINNERS = ("winner_model_a", "winner_model_b", "winner_tie")
-MODELS = ("model_a", "model_b")  # may be missing
-FORMATS = (".csv", ".csv.gz", ".parquet")
-
-FLAGS = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
-SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair: UTF-8 has no bytes for it
-
-
-class BadRow(ValueError):
-    """Why one row cannot be used."""
+COLUMNS = pyarrow.schema(
+    [
+        ("id", pyarrow.string()),
+        *((name, pyarrow.string()) for name in MODELS),
+        *((name, pyarrow.list_(pyarrow.string())) for name in TURNS),
+        ("label", pyarrow.int8()),
+    ]
+)
 
 
 def _turn_lists(column: pd.Series) -> pd.Series:
@@ -51,151 +53,101 @@ SCHEMA = pa.DataFrameSchema(
 )
 
 
-# Files
+def prepare(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+    """Turn raw rows into battles, each row into exactly one of battle, duplicate or quarantine.
 
-
-def read_raw(path: Path, required: Iterable[str] = ("id", *TURNS, *WINNERS)) -> pd.DataFrame:
-    """Read a raw file; every value stays as it is written there, bytes that are no UTF-8 aside.
+    A row with the turns and the label of an earlier battle is its exact duplicate, whatever its id
+    and models, and is dropped. The same turns under another label are another vote, and stay. A row
+    that is no duplicate but bears an earlier battle's id goes to quarantine.
 
     Args:
-        path: a file in one of FORMATS with the columns of Kaggle's train.csv.
-        required: the columns without which it is of no use.
+        raw: what stages.votes.files.read_raw returns.
 
-    Raises:
-        UserError: the file is missing, unreadable, empty, or lacks a column.
+    Returns:
+        The battles; the quarantine (row, counted from 1; id; reason); the metrics.
     """
-    required = tuple(required)
-    expected = f"expected a {', '.join(FORMATS)} file with the columns {', '.join(required)}"
-    if not path.is_file():
-        raise UserError(f"{path} is no file: {expected}")
-    if not path.name.lower().endswith(FORMATS):
-        raise UserError(f"{path} has an unknown ending: {expected}")
-    try:
-        frame = _read(path)
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{path} is empty: {expected}") from None
-    except (ValueError, OSError, EOFError, NotImplementedError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): {expected}") from None
-    _check_columns(path, frame.columns, required)
-    if frame.empty:
-        raise UserError(f"{path} holds no rows below its header: {expected}")
-    return frame
+    kept, bad, ids, votes = [], [], set(), set()
+    duplicates, mended = 0, Counter(null_turns=0, padded_turns=0, replaced_surrogates=0)
+    for number, row in enumerate(_rows(raw), start=1):
+        try:
+            battle, mends = _parse(row)
+            vote = (*(tuple(battle[name]) for name in TURNS), battle["label"])
+            if vote in votes:
+                duplicates += 1
+                continue
+            if battle["id"] in ids:
+                raise BadRow("id belongs to an earlier row with another battle")
+        except BadRow as error:
+            bad.append({"row": number, "id": row["id"], "reason": str(error)})
+            continue
+        kept.append(battle)
+        ids.add(battle["id"])
+        votes.add(vote)
+        mended.update(mends)
+    battles = _frame(kept)
+    quarantine = pd.DataFrame(bad, columns=["row", "id", "reason"])
+    counts = _count(len(raw), len(battles), duplicates, len(quarantine))
+    return battles, quarantine, {**counts, **mended, **describe(battles)}
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix.lower() == ".parquet":
-        table = pq.read_table(path)
-        # As Python's own objects: pandas would turn whole numbers with gaps into floats.
-        columns = {name: table[name].to_pylist() for name in table.column_names}
-        return pd.DataFrame(columns, dtype=object)
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors="replace")
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas took the surplus for row names
-        raise ValueError("the first row has more fields than the header")
-    return frame
-
-
-def _check_columns(path: Path, found: Iterable[str], required: Iterable[str]) -> None:
-    found = [str(name) for name in found]
-    missing = [name for name in required if name not in found]
-    if not missing:
-        return
-    nearest = {name: difflib.get_close_matches(name, found, n=1) for name in missing}
-    lacking = ", ".join(
-        f"{name!r} (nearest: {near[0]!r})" if near else repr(name) for name, near in nearest.items()
-    )
-    raise UserError(
-        f"{path} lacks the column {lacking}: expected {', '.join(required)}, "
-        f"found {', '.join(f'{name:.40}' for name in found)}"
-    )
-
-
-def read_battles(columns: list[str]) -> pd.DataFrame:
-    """Read columns of the battles that `prepare` wrote.
-
-    Raises:
-        UserError: it has not run yet.
-    """
-    if not BATTLES.exists():
-        raise UserError(f"{BATTLES} not found: run `dvc repro prepare` first")
-    return pd.read_parquet(BATTLES, columns=columns)
-
-
-# Rows
-
-
-def rows(raw: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _rows(raw: pd.DataFrame) -> Iterator[dict[str, object]]:
     """The rows of a raw frame, one at a time."""
     for values in zip(*(raw[name] for name in raw.columns), strict=True):
         yield dict(zip(raw.columns, values, strict=True))
 
 
-def parse_id(row: Mapping[str, object]) -> str:
-    """The id of a raw row, as it is written there.
+def _parse(row: dict) -> tuple[dict, Counter]:
+    rounds, mended = parse_rounds(row)
+    return {"id": parse_id(row), **parse_models(row), **rounds, "label": parse_label(row)}, mended
+
+
+def _count(rows_in: int, rows_out: int, duplicates: int, quarantined: int) -> dict[str, int]:
+    if rows_in != rows_out + duplicates + quarantined:
+        raise AssertionError(f"{rows_in} rows became {rows_out} + {duplicates} + {quarantined}")
+    return {
+        "rows_in": rows_in,
+        "rows_out": rows_out,
+        "duplicates": duplicates,
+        "quarantined": quarantined,
+    }
+
+
+def _frame(battles: list[dict]) -> pd.DataFrame:
+    frame = pd.DataFrame(battles, columns=COLUMNS.names)
+    return frame.astype({"id": "string", **dict.fromkeys(MODELS, "string"), "label": "int8"})
+
+
+def describe(battles: pd.DataFrame) -> dict:
+    """Class shares of the battles, and how many are out of the ordinary."""
+    answers = pd.concat([battles.response_a, battles.response_b])
+    return {
+        "share": {name: float((battles.label == i).mean()) for i, name in enumerate(LABELS)},
+        "multi_turn_share": float((battles.prompt.map(len) > 1).mean()),
+        "empty_turns": int(answers.map(lambda turns: turns.count("")).sum()),
+        "identical_answers": int((battles.response_a == battles.response_b).sum()),
+    }
+
+
+def check_quarantine(quarantine: pd.DataFrame, rows_in: int, limit: float) -> None:
+    """Stop when more than the allowed share of the rows is bad, or all of them.
 
     Raises:
-        BadRow: there is none.
+        UserError: with the share, the commonest reasons and where the rows are listed.
     """
-    if _blank(row["id"]):
-        raise BadRow("id is missing")
-    return str(row["id"])
+    share = len(quarantine) / rows_in
+    if share <= limit and share < 1:
+        return
+    reasons = Counter(quarantine.reason).most_common(5)
+    listed = "\n".join(f"  {count} times: {reason}" for reason, count in reasons)
+    raise UserError(
+        f"{len(quarantine)} of {rows_in} rows ({share:.2%}) cannot be used, and "
+        f"data.max_quarantined allows {limit:.2%}:\n{listed}\nThey are listed in {QUARANTINE}: "
+        "mend the file that data.raw names, or raise data.max_quarantined in params.yaml"
+    )
 
 
-def parse_models(row: Mapping[str, object]) -> dict[str, str | None]:
-    """The names of the models, None where they are not known."""
-    return {name: None if _blank(row.get(name)) else str(row[name]) for name in MODELS}
-
-
-def _blank(value: object) -> bool:
-    return value is None or value != value or not str(value).strip()  # NaN is not itself
-
-
-def parse_rounds(row: Mapping[str, object]) -> tuple[dict[str, list[str]], Counter]:
-    """The turns of the prompt and both answers of a raw row, equal in number.
-
-    Returns:
-        The turns by column. What had to be mended for that: null_turns that became "",
-        replaced_surrogates that became U+FFFD, padded_turns, all "", that were added.
-
-    Raises:
-        BadRow: naming the column that cannot be parsed.
-    """
-    lists = {name: _parse_list(name, row[name]) for name in TURNS}
-    if not lists["prompt"]:
-        raise BadRow("prompt has no turns")
-    longest = max(map(len, lists.values()))
-    mended, rounds = Counter(), {}
-    for name, turns in lists.items():
-        missing = longest - len(turns)
-        replaced = [SURROGATE.subn("\ufffd", turn or "") for turn in turns]
-        rounds[name] = [text for text, _ in replaced] + [""] * missing
-        mended["null_turns"] += turns.count(None)
-        mended["padded_turns"] += missing
-        mended["replaced_surrogates"] += sum(count for _, count in replaced)
-    return rounds, mended
-
-
-def _parse_list(name: str, value: object) -> list[str | None]:
-    """The turns of one field: a JSON list of texts and nulls or, from parquet, the list itself."""
-    try:
-        turns = json.loads(value, strict=False) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        turns = None
-    if not isinstance(turns, list):
-        raise BadRow(f"{name} is no JSON list of turns")
-    if not all(turn is None or isinstance(turn, str) for turn in turns):
-        raise BadRow(f"{name} has a turn that is no text")
-    return turns
-
-
-def parse_label(row: Mapping[str, object]) -> int:
-    """The label of a raw row's one-hot winner columns: 0 for A, 1 for B, 2 for a tie.
-
-    Raises:
-        BadRow: not exactly one of them is 1.
-    """
-    values = [str(row[name]).strip() for name in WINNERS]
-    flags = [FLAGS.get(value.lower()) for value in values]
-    if None in flags or sum(flags) != 1:
-        found = ", ".join(f"{value:.20}" for value in values)
-        raise BadRow(f"{', '.join(WINNERS)} are {found}: expected one 1 and two 0")
-    return flags.index(1)
+def write(battles: pd.DataFrame) -> None:
+    """Check the battles against their schema and write them."""
+    SCHEMA.validate(battles)
+    BATTLES.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pyarrow.Table.from_pandas(battles, COLUMNS, preserve_index=False), BATTLES)

@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from stages.config.errors import UserError
-from stages.votes.battles import FORMATS, TURNS, BadRow, parse_rounds
+from stages.votes.files import FORMATS
+from stages.votes.rows import TURNS, BadRow, parse_rounds
 
 COLUMNS = ("id", *TURNS)
 EXPECTED = f"expected a {', '.join(FORMATS)} file with the columns {', '.join(COLUMNS)}"

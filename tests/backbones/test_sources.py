@@ -274,9 +274,39 @@ def test_a_download_that_was_killed_does_not_count_and_is_taken_up_again(workspa
     assert not workspace.weights.with_name(f"{workspace.weights.name}.partial").exists()
 
 
-def test_a_checkpoint_without_safetensors_is_refused(workspace, hub):
+@pytest.mark.parametrize("others", [[], ["model.gguf", "consolidated.00.pth"]])
+def test_a_checkpoint_without_safetensors_is_refused(workspace, hub, others):
     del hub.files["model.safetensors"]
-    assert "safetensors" in workspace.error()
+    hub.files |= dict.fromkeys(others, b"weights")
+    found = ", ".join(sorted([*others, "pytorch_model.bin"]))
+    assert f"{MODEL} lacks model.safetensors, found {found}" in workspace.error()
+    assert not {"pytorch_model.bin", *others} & set(hub.asked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"quantization_config": {"quant_method": "gptq"}}, "stored quantised (gptq)"),
+        ({"max_position_embeddings": 200}, "at most 200 tokens"),
+    ],
+)
+def test_what_cannot_serve_is_refused_before_its_weights_are_asked_for(
+    workspace, hub, changes, said
+):
+    hub.files["config.json"] = json.dumps(json.loads(hub.files["config.json"]) | changes).encode()
+    assert said in workspace.error()
+    assert "config.json" in hub.asked and "model.safetensors" not in hub.asked
+    assert not workspace.weights.exists()
+
+
+def test_a_folder_that_cannot_serve_is_refused(workspace, folder):
+    workspace.choose(folder=str(folder))
+    workspace.run()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["LlamaForSequenceClassification"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (workspace.folder / "models/weights.json").unlink()
+    assert "a classifier or a reward model" in workspace.error()
 
 
 # Package
@@ -534,6 +564,12 @@ def test_what_is_no_part_of_the_checkpoint_changes_no_digest(folder):
 def test_pickles_alone_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"(?s)pytorch_model\.bin.*only whole safetensors"):
+        check_layout(folder)
+
+
+def test_a_broken_index_is_named(folder):
+    (folder / "model.safetensors.index.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(UserError, match="no index of safetensors"):
         check_layout(folder)
 
 

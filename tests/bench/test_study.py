@@ -16,8 +16,8 @@ from bench.study import __main__ as command
 from bench.study import document, figures, learning_curve, part, spread
 from bench.study.restore import Restored, read_votes, restore
 from stages.config.errors import UserError
-from stages.prepare import prepare
-from stages.votes.battles import read_raw
+from stages.votes.battles import prepare
+from stages.votes.files import read_raw
 from stages.votes.labels import LABELS
 from tests.support.places import REPO
 from tests.support.runs import write_run

@@ -5,8 +5,9 @@ import pytest
 import yaml
 
 from stages import compare as command
-from stages.comparison import losses, paired
-from stages.comparison.verdict import compare, conclude
+from stages.comparison import paired, posted, words
+from stages.comparison.compare import compare
+from stages.comparison.verdict import by_intervals
 from stages.config.errors import UserError
 from stages.runs import finished
 from tests.support.places import REPO
@@ -136,7 +137,7 @@ def seeds(run, name: str, skill: float, first: int) -> list[finished.Result]:
 
 def test_runs_of_one_checkpoint_are_told_apart_in_the_table(run, good):
     again = finished.Result(**{**vars(good), "name": "again"})
-    told = command.text(compare([good, again, run("other", skill=0.8)])).splitlines()
+    told = words.text(compare([good, again, run("other", skill=0.8)])).splitlines()
     assert [line.split("  ")[0] for line in told[1:4]] == [
         f"{good.checkpoint} (good)",
         f"{good.checkpoint} (again)",
@@ -211,7 +212,7 @@ def test_other_settings_and_strong_baselines_are_told(run, good):
 )
 def test_a_claim_needs_both_intervals(bootstrap, folds, p, expected):
     intervals = [dict(zip(("low", "high"), ends, strict=True)) for ends in (bootstrap, folds)]
-    assert conclude(*intervals, p, 0.005) == expected
+    assert by_intervals(*intervals, p, 0.005) == expected
 
 
 def test_the_corrected_interval_is_nadeau_and_bengios():
@@ -236,14 +237,14 @@ def test_mcnemar_looks_at_disagreements_only():
 
 
 def test_the_threads_numbers_are_invalid(capsys):
-    judgement = losses.judge(losses.load(REPO / "docs/thread.yaml"))
-    assert judgement["verdict"] == "invalid" and len(judgement["reasons"]) == 1
-    assert judgement["prior"] == pytest.approx(1.0972, abs=5e-5)
+    assessment = posted.assess(posted.load(REPO / "docs/thread.yaml"))
+    assert assessment["verdict"] == "invalid" and len(assessment["reasons"]) == 1
+    assert assessment["prior"] == pytest.approx(1.0972, abs=5e-5)
     assert (
         "llama-3.1-8b's validation loss of 1.097 lies at the class prior, 1.0972"
-        in (judgement["sentence"])
+        in (assessment["sentence"])
     )
-    suspicions = "\n".join(judgement["suspicions"])
+    suspicions = "\n".join(assessment["suspicions"])
     for found in ("2.65, far above ln 3", "rises from 2.65 to 3.3", "0.981 is 0.044 above"):
         assert found in suspicions
 
@@ -252,9 +253,9 @@ def test_sound_losses_are_still_no_verdict(tmp_path):
     table = {"votes": {"a": 4, "b": 3, "tie": 3}, "runs": {"x": 0.93, "y": 0.95}}
     table["runs"] = {n: {"validation_loss": loss} for n, loss in table["runs"].items()}
     (tmp_path / "t.yaml").write_text(yaml.safe_dump(table), encoding="utf-8")
-    judgement = losses.judge(losses.load(tmp_path / "t.yaml"))
-    assert judgement["verdict"] == "undecided" and judgement["reasons"] == []
-    assert "needs each run's predictions" in judgement["sentence"]
+    assessment = posted.assess(posted.load(tmp_path / "t.yaml"))
+    assert assessment["verdict"] == "undecided" and assessment["reasons"] == []
+    assert "needs each run's predictions" in assessment["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_a_table_that_cannot_be_read_is_explained(tmp_path, content, message):
     path = tmp_path / "t.yaml"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
-        losses.load(path)
+        posted.load(path)
 
 
 # The command

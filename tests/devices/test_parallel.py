@@ -180,7 +180,7 @@ def test_float16_trains_as_float32_does(workspace, alone, tiny, tmp_path):
     workspace.raw["train"]["dtype"] = "float16"
     half = in_this_process(workspace, tiny(), tmp_path / "state")
     for column in ("training_loss", "grad_norm", "lr"):
-        np.testing.assert_allclose(half.curves[column], alone.curves[column], rtol=0.02)
+        np.testing.assert_allclose(half.curves[column], alone.curves[column], rtol=0.05)
 
 
 def test_steps_whose_float16_gradients_overflow_are_skipped(workspace, tiny, tmp_path, monkeypatch):

@@ -16,7 +16,8 @@ from stages.model.objective import Objective
 from stages.model.packed import logits
 from stages.model.packing import pack
 from stages.model.passes import Compute, class_logits
-from stages.training import fast, gates
+from stages.training import fast
+from stages.training.gates.gate import GateFailed
 from stages.training.gates.probe import probing
 from tests.support.gradients import gradients, relative
 from tests.support.setting import Setting
@@ -145,7 +146,7 @@ def test_a_compiler_that_computes_something_else_meets_a_gate(tiny, battles, par
             layer.inner_forward = lambda x, *a, _f=forward, **k: _f(x, *a, **k) * 1.01
 
     monkeypatch.setattr(fast, "compile_layers", broken)
-    with pytest.raises(gates.GateFailed, match=r"(?s)compiled: found .*train\.compile to false"):
+    with pytest.raises(GateFailed, match=r"(?s)compiled: found .*train\.compile to false"):
         fast.compile_if_wanted(setting.model, setting.examples, setting.compute, True)
 
 

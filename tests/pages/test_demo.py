@@ -13,8 +13,10 @@ from playwright.sync_api import Page
 from stages import demo
 from tests.support.trained import Trained
 
+pytestmark = pytest.mark.rounding
+
 HOSTILE = '</textarea><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\u202e'
-BARS = ("final", "ab", "ba", "prior")
+BATTLE = {"prompt": "What is 2 + 2?", "response_a": "It is 4.", "response_b": "Fish, I think."}
 
 
 @pytest.fixture(scope="module")
@@ -65,21 +67,28 @@ def shares(page: Page, bar: str) -> dict[str, float]:
     return {name: float(share) for name, share in (word.split() for word in words.split(", "))}
 
 
+def rounded(probabilities: dict[str, float]) -> object:
+    """What a bar has to say of the server's probabilities, in whole percent."""
+    names = {"a": "A", "b": "B", "tie": "Tie"}
+    return pytest.approx({names[key]: 100 * p for key, p in probabilities.items()}, abs=0.51)
+
+
 def test_a_battle_gets_three_probabilities_both_orders_and_the_prior(page, address):
-    predict(page, "What is 2 + 2?", "It is 4.", "Fish, I think.")
+    predict(page, *BATTLE.values())
     page.locator("#result").wait_for()
-    said = requests.get(f"{address}/model", timeout=10).json()
-    for bar in BARS:
-        assert page.locator(f"#{bar} > div").count() == 3
-        assert sum(shares(page, bar).values()) == pytest.approx(100, abs=2)
-    assert shares(page, "prior")["A"] == pytest.approx(100 * said["prior"]["a"], abs=0.6)
-    best = max(shares(page, "final"), key=shares(page, "final").get)
-    assert f"{best} is the likeliest" in page.locator("#winner").inner_text().replace("tie", "Tie")
-    assert said["checkpoint"] in page.locator("#about").inner_text()
+    about = requests.get(f"{address}/model", timeout=10).json()
+    said = requests.post(f"{address}/predict", json=BATTLE, timeout=10).json()
+    for bar, probabilities in (*said.items(), ("prior", about["prior"])):
+        if bar != "dropped":
+            assert page.locator(f"#{bar} > div").count() == 3
+            assert shares(page, bar) == rounded(probabilities)
+    best = max(said["final"], key=said["final"].get)
+    assert f"{best} is the likeliest" in page.locator("#winner").inner_text().lower()
+    assert about["checkpoint"] in page.locator("#about").inner_text()
 
 
 def test_bars_are_as_wide_as_what_they_say(page):
-    predict(page, "What is 2 + 2?", "It is 4.", "Fish, I think.")
+    predict(page, *BATTLE.values())
     page.locator("#result").wait_for()
     page.wait_for_timeout(400)  # they grow to their width
     whole = page.locator("#final").bounding_box()["width"]
@@ -90,13 +99,13 @@ def test_bars_are_as_wide_as_what_they_say(page):
 
 def test_the_example_and_the_keyboard_predict_too(page):
     page.get_by_role("button", name="Example").click()
-    page.locator("#result").wait_for()
-    before = page.locator("#ab").get_attribute("aria-label")
-    page.locator("textarea[name=response_b]").fill("Something else: " + "no! " * 9)
-    page.keyboard.press("Control+Enter")
-    page.wait_for_function(
-        "before => document.getElementById('ab').ariaLabel !== before", arg=before
-    )
+    page.locator("#result[aria-busy=false]").wait_for()
+    page.locator("textarea[name=response_b]").fill("Something else")
+    with page.expect_response("**/predict") as answered:
+        page.keyboard.press("Control+Enter")
+    page.locator("#result[aria-busy=false]").wait_for()
+    assert answered.value.request.post_data_json["response_b"] == "Something else"
+    assert shares(page, "ab") == rounded(answered.value.json()["ab"])
 
 
 def test_hostile_and_long_texts_neither_run_nor_break_the_page(page):

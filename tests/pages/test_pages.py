@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import evaluate
-from stages.comparison.verdict import compare
+from stages.comparison.compare import compare
 from stages.config.paths import REPORT
 from stages.pages import charts, examples, figures, page, tables
 from stages.report import main
 from stages.runs import finished
-from stages.votes.battles import TURNS
+from stages.scoring.baselines import TITLES
 from stages.votes.labels import LABELS
+from stages.votes.rows import TURNS
 from tests.support.places import REPO
 from tests.support.runs import make_votes, write_run
 
@@ -200,8 +200,8 @@ def test_the_ladder_places_every_rung_at_its_log_loss(runs):
     for width in (charts.WIDE, charts.NARROW):
         drawn = ElementTree.fromstring(figure.svg(width))
         words = [text.text for text in drawn.iter(f"{SVG}text")]
-        losses = [runs[0].metrics["baselines"][name] for name in evaluate.BASELINES]
-        for name, loss in zip(evaluate.BASELINES.values(), losses, strict=True):
+        losses = [runs[0].metrics["baselines"][name] for name in TITLES]
+        for name, loss in zip(TITLES.values(), losses, strict=True):
             assert name in words
             assert any(word.startswith(f"{loss:.4f}") for word in words)
         assert {"tiny-llama", "tiny-gemma (learned: no)"} <= set(words)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from stages.config.errors import UserError
 from stages.config.paths import BATTLES, OUT_OF_FOLD
-from stages.runs import finished, tracking
+from stages.runs import finished, store, tracking
+from stages.runs.recording import Recording
 from tests.support.clones import Clone
 from tests.support.runs import write_run
 
@@ -163,7 +165,7 @@ def recorded(repository) -> str:
     curves = pd.DataFrame({"step": [1], "training_loss": [1.0]})
     fold = Path("metrics/folds")
     children = [
-        tracking.Run(
+        Recording(
             name=f"fold {k}",
             fingerprint=f"fold-{k}",
             tags={},
@@ -175,7 +177,7 @@ def recorded(repository) -> str:
         )
         for k in range(3)
     ]
-    run = tracking.Run(
+    run = Recording(
         name="run",
         fingerprint="run",
         tags={},
@@ -191,8 +193,8 @@ def recorded(repository) -> str:
         children=children,
     )
     assert tracking.record(run)
-    client = tracking.MlflowClient(tracking.uri())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    client = MlflowClient(store.uri())
+    experiment = client.get_experiment_by_name(store.EXPERIMENT).experiment_id
     (parent,) = client.search_runs([experiment], "tags.fingerprint = 'run'")
     return parent.info.run_id
 
@@ -210,8 +212,8 @@ def test_a_run_is_read_from_mlflow_as_it_was_recorded(repository, recorded, pref
 
 
 def test_an_unknown_run_and_a_fold_are_told_apart_from_pipeline_runs(repository, recorded):
-    client = tracking.MlflowClient(tracking.uri())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    client = MlflowClient(store.uri())
+    experiment = client.get_experiment_by_name(store.EXPERIMENT).experiment_id
     (fold,) = client.search_runs([experiment], "tags.fingerprint = 'fold-0'")
     for name in ("0" * 32, fold.info.run_id):
         with pytest.raises(UserError, match="id of a pipeline's parent run"):

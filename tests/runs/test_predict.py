@@ -23,11 +23,15 @@ from scipy.special import softmax
 from stages import predict
 from stages.config.errors import UserError
 from stages.runs.ensemble import Ensemble
+from stages.runs.parts import CODE, fingerprint
 from stages.scoring import calibration
-from stages.votes.battles import TURNS, WINNERS
 from stages.votes.labels import LABELS
+from stages.votes.rows import TURNS, WINNERS
 from stages.votes.texts import read_rows
+from tests.support.places import REPO
 from tests.support.trained import FOLDS, Trained
+
+pytestmark = pytest.mark.rounding
 
 BAD = {  # a row's fields behind its id, and what its reason says
     "not-json": (["plain text", '["a"]', '["b"]'], "prompt is no JSON list of turns"),
@@ -101,19 +105,23 @@ def distance(trained: Trained, model: Ensemble, fold: int, adapter: int) -> floa
 def test_a_folds_adapter_on_its_own_rows_gives_the_out_of_fold_logits(trained, model):
     for fold in FOLDS:
         assert distance(trained, model, fold, adapter=fold) < 1e-5
-        assert distance(trained, model, fold, adapter=1 - fold) > 1e-2  # folds do differ
+        assert distance(trained, model, fold, adapter=1 - fold) > 1  # folds do differ
 
 
-def test_so_it_does_for_sft_with_an_offset_on_a_base_in_half_precision(trained, tmp_path):
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-5), ("bfloat16", 0.1)])
+def test_so_it_does_for_sft_with_an_offset_and_on_a_base_in_half_precision(
+    trained, tmp_path, dtype, rounding
+):
     other = copy.copy(trained)
     other.path = shutil.copytree(trained.path, tmp_path / "other")
-    other.set_params(model="gemma", train={"objective": "sft", "dtype": "bfloat16", "offset": True})
+    other.set_params(model="gemma", train={"objective": "sft", "dtype": dtype, "offset": True})
     other.train()
     other.dvc("commit", "--force", "train")
     with other.inside():
         model = Ensemble(Path())
     for fold in FOLDS:
-        assert distance(other, model, fold, adapter=fold) < 1e-5
+        assert distance(other, model, fold, adapter=fold) < rounding
+        assert distance(other, model, fold, adapter=1 - fold) > 1
     other.set_params(train={"offset": False})
     with other.inside(), pytest.raises(UserError, match="train@0 ran with, found train not as in"):
         Ensemble(Path())
@@ -135,7 +143,7 @@ def test_exchanged_answers_mirror_what_each_order_says(trained, model):
     names = {"response_a": "response_b", "response_b": "response_a"}
     there, back = model.predict(battles), model.predict(battles.rename(columns=names))
     assert np.abs(there.ab - back.ba[:, [1, 0, 2]]).max() < 1e-5
-    assert np.abs(there.ab - there.ba).max() > 1e-3  # the orders do differ
+    assert np.abs(there.ab - there.ba).max() > 1e-2  # the orders do differ
 
 
 # The command
@@ -257,17 +265,18 @@ def test_an_experiment_predicts_from_dvcs_cache_whatever_the_workspace_holds(her
 
 def test_parts_are_kept_for_one_input_and_one_model_only(here, tmp_path):
     path = write_csv(tmp_path / "test.csv", rows_of(here.battles().head(2)))
-    before = predict.fingerprint(path, Path())
-    assert predict.fingerprint(path, Path()) == before
+    before = fingerprint(path, Path())
+    assert fingerprint(path, Path()) == before
+    assert CODE == REPO / "stages", "all code that predicting may run"
     seen = {before}
     for name in ("models/fold-1/adapter_model.safetensors", "data/evaluated/calibration.json"):
         content = Path(name).read_bytes()
         Path(name).unlink()  # a link into DVC's cache, maybe
         Path(name).write_bytes(content + b" ")
-        seen.add(predict.fingerprint(path, Path()))
+        seen.add(fingerprint(path, Path()))
         Path(name).write_bytes(content)
     write_csv(path, rows_of(here.battles().head(3)))
-    seen.add(predict.fingerprint(path, Path()))
+    seen.add(fingerprint(path, Path()))
     assert len(seen) == 4
 
 

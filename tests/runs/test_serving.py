@@ -23,8 +23,10 @@ from mlflow.models import Model
 
 from stages import predict
 from stages.runs.ensemble import Ensemble
-from stages.votes.battles import TURNS, WINNERS
+from stages.votes.rows import TURNS, WINNERS
 from tests.support.trained import FOLDS, Trained
+
+pytestmark = pytest.mark.rounding
 
 NAME = "preference"
 
@@ -176,7 +178,7 @@ def test_it_holds_adapters_and_code_but_neither_the_base_nor_votes(client):
         *(f"models/fold-{k}/adapter_config.json" for k in FOLDS),
         *(f"models/fold-{k}/adapter_model.safetensors" for k in FOLDS),
     }
-    assert "code/stages/train/model.py" in files
+    assert "code/stages/runs/ensemble.py" in files
 
 
 def test_a_name_without_an_alias_is_explained(trained, capsys):
@@ -253,7 +255,7 @@ def test_turns_may_come_as_json_or_as_lists(server):
     plain, encoded = (probabilities(invoke(server, records(**r))) for r in (turns, as_json))
     assert np.abs(plain - encoded).max() < 1e-6
     one = probabilities(invoke(server, records(prompt="one", response_a="a", response_b="b")))
-    assert np.abs(one - plain).max() > 1e-6  # the second turn is read
+    assert np.abs(one - plain).max() > 1e-3  # the second turn is read
 
 
 def test_long_input_is_shortened_not_refused(server):

@@ -20,7 +20,8 @@ from mlflow.entities import ViewType
 from stages import publish
 from stages.config.errors import UserError
 from stages.config.params import load
-from stages.runs import tracking
+from stages.runs import store, tracking
+from stages.runs.recording import collect
 from tests.support.places import REPO
 
 FOLDS = (0, 1)
@@ -112,13 +113,13 @@ def set_metrics(path: Path, **values: object) -> None:
 
 
 def record() -> bool:
-    return tracking.record(publish.collect(load()))
+    return tracking.record(collect(load()))
 
 
 def recorded(uri: str | None = None, view: int = ViewType.ACTIVE_ONLY) -> tuple[list, list]:
     """Parent and child runs of the experiment, the children in the folds' order."""
-    client = MlflowClient(uri or tracking.uri())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    client = MlflowClient(uri or store.uri())
+    experiment = client.get_experiment_by_name(store.EXPERIMENT).experiment_id
     runs = sorted(
         client.search_runs([experiment], run_view_type=view), key=lambda r: r.info.run_name
     )
@@ -175,7 +176,7 @@ def test_a_run_and_its_folds_are_recorded_whole(workspace):
 def test_curves_keep_their_steps_and_their_gaps(workspace):
     record()
     _, (child, _) = recorded()
-    history = MlflowClient(tracking.uri()).get_metric_history
+    history = MlflowClient(store.uri()).get_metric_history
 
     def curve(name: str) -> list[tuple[int, float]]:
         return [(point.step, point.value) for point in history(child.info.run_id, name)]
@@ -188,7 +189,7 @@ def test_curves_keep_their_steps_and_their_gaps(workspace):
 def test_artifacts_are_those_of_this_run_and_no_weights_or_texts(workspace):
     record()
     (parent,), (child, _) = recorded()
-    client = MlflowClient(tracking.uri())
+    client = MlflowClient(store.uri())
     assert artifacts(client, parent.info.run_id) == {
         "params.yaml",
         "dvc.yaml",
@@ -258,7 +259,7 @@ def test_what_a_killed_publisher_left_is_done_anew(workspace):
 def test_a_model_that_was_logged_in_part_is_logged_anew(workspace, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_model_artifacts", lambda *_: 1 / 0)
-        with pytest.raises(tracking.Unrecorded):
+        with pytest.raises(store.Unrecorded):
             record()
     assert record()
     (model,) = logged_models()
@@ -268,22 +269,22 @@ def test_a_model_that_was_logged_in_part_is_logged_anew(workspace, monkeypatch):
 
 
 def test_a_run_without_a_model_cannot_be_registered(workspace):
-    run = publish.collect(load())
+    run = collect(load())
     tracking.record(run)
-    MlflowClient(tracking.uri()).delete_logged_model(logged_models()[0].model_id)
-    with pytest.raises(tracking.Unrecorded, match="has no model: delete it there, and publish"):
+    MlflowClient(store.uri()).delete_logged_model(logged_models()[0].model_id)
+    with pytest.raises(store.Unrecorded, match="has no model: delete it there, and publish"):
         tracking.register(run.fingerprint, "preference", "champion")
 
 
 def logged_models() -> list:
-    client = MlflowClient(tracking.uri())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    client = MlflowClient(store.uri())
+    experiment = client.get_experiment_by_name(store.EXPERIMENT).experiment_id
     return client.search_logged_models([experiment])
 
 
 def test_what_a_failing_store_left_is_done_anew(workspace):
     (workspace / "mlartifacts").write_text("in the way of a folder", encoding="utf-8")
-    with pytest.raises(tracking.Unrecorded, match="did not take the run"):
+    with pytest.raises(store.Unrecorded, match="did not take the run"):
         record()
     (workspace / "mlartifacts").unlink()
     assert record()
@@ -303,11 +304,11 @@ def test_tags_tell_the_commit_and_whether_its_code_was_changed(workspace, monkey
     set_metrics(workspace, log_loss=1.05)  # what DVC writes is no change of code
     monkeypatch.setenv("DVC_EXP_NAME", "clean")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", git("rev-parse", "HEAD"))
-    tags = publish.collect(load()).tags
+    tags = collect(load()).tags
     assert tags["dirty"] == "false" and tags["dvc.exp_name"] == "clean"
     assert tags["mlflow.source.git.commit"] == tags["dvc.baseline_rev"] == git("rev-parse", "HEAD")
     (workspace / "stage.py").write_text("changed", encoding="utf-8")
-    assert publish.collect(load()).tags["dirty"] == "true"
+    assert collect(load()).tags["dirty"] == "true"
 
 
 def test_three_first_users_at_once(tmp_path, workspace):
@@ -342,7 +343,7 @@ def test_a_throwaway_clone_records_in_the_repository_it_came_from(
 
 
 def test_where_to_look_is_what_works_in_the_root(workspace):
-    assert "`mlflow ui --backend-store-uri sqlite:///mlflow.db`" in tracking.where()
+    assert "`mlflow ui --backend-store-uri sqlite:///mlflow.db`" in store.where()
 
 
 def free_port() -> int:
@@ -400,7 +401,7 @@ def test_a_tracking_server_takes_the_run_with_its_artifacts(workspace, server, m
     assert parent.data.metrics["log_loss"] == 1.09 and child.data.metrics["training_loss"] == 1.08
     assert parent.info.artifact_uri.startswith("mlflow-artifacts:")
     assert "adapter/adapter_model.safetensors" in artifacts(MlflowClient(server), child.info.run_id)
-    assert tracking.where() == f"look at {server}"
+    assert store.where() == f"look at {server}"
 
 
 class Failing(http.server.BaseHTTPRequestHandler):
@@ -469,7 +470,7 @@ def test_a_pipeline_that_has_not_ended_is_not_recorded(workspace, out):
     path = workspace / out
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(UserError, match=f"{out}.* not found.*dvc repro"):
-        publish.collect(load())
+        collect(load())
 
 
 @pytest.mark.parametrize(
@@ -485,4 +486,4 @@ def test_results_are_not_recorded_under_params_edited_since(workspace, old, new,
     params = workspace / "params.yaml"
     params.write_text(params.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(UserError, match=f"found {named} not as in dvc.lock"):
-        publish.collect(load())
+        collect(load())

@@ -13,7 +13,13 @@ from stages.config.errors import UserError
 from stages.config.params import Evaluate
 from stages.counting import regression
 from stages.counting.features import count_features
+from stages.scoring import metrics as scoring
 from stages.scoring import scores
+from stages.scoring.baselines import predict_baselines
+from stages.scoring.learning import beyond_baseline, learned, pooled
+from stages.scoring.out_of_fold import all_probabilities
+from stages.scoring.predictions import order_probabilities, read_predictions, read_summaries
+from stages.scoring.sentences import printout, whether_learned
 from tests.support.places import REPO
 from tests.support.votes import make_folds, make_votes
 
@@ -30,7 +36,7 @@ class Case:
         self.labels = self.votes.label.to_numpy()
         self.folds = make_folds(n, k)
         self.features = count_features(self.votes)
-        self.baselines = baselines.predict_baselines(self.votes, self.features, self.folds)
+        self.baselines = predict_baselines(self.votes, self.features, self.folds)
         groups = [f"group-{i // 2}" for i in range(n)]
         self.rows = self.votes[["id", "label"]].assign(group=groups, fold=self.folds)
 
@@ -41,12 +47,12 @@ class Case:
 
     def evaluate(self, logits: np.ndarray, offset: bool = False) -> dict:
         probabilities, _ = self.probabilities(logits)
-        return evaluate.evaluate(self.rows, probabilities, SETTINGS, 0, offset)[0]
+        return scoring.evaluate(self.rows, probabilities, SETTINGS, 0, offset)[0]
 
     def probabilities(self, logits: np.ndarray) -> tuple[dict, dict]:
-        ab, ba = evaluate.order_probabilities(self.predictions(logits))
+        ab, ba = order_probabilities(self.predictions(logits))
         battles = self.votes.assign(fold=self.folds, group=self.rows.group)
-        return evaluate.all_probabilities(battles, ab, ba, self.baselines, SETTINGS)
+        return all_probabilities(battles, ab, ba, self.baselines, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,7 @@ def test_an_offset_alone_is_no_learning(case):
     metrics = case.evaluate(nothing, offset=True)
     assert metrics["learned"] == "no" and metrics["gain_over_prior_low"] > 0
     told = f"offset alone (length and format) {metrics['baselines']['counts']:.4f}, gain "
-    assert f"is no better than the {told}" in evaluate.verdict(metrics)
+    assert f"is no better than the {told}" in whether_learned(metrics)
     assert case.evaluate(something, offset=True)["learned"] == "yes"
 
 
@@ -100,22 +106,22 @@ def test_what_a_fold_is_scored_on_has_no_part_in_what_pools_its_predictions(case
     counts, sharper = (regression.out_of_fold(inputs, shuffled, case.folds, c) for c in (0.002, 1))
     groups = case.rows.group.to_numpy()
 
-    def pooled(*predictions: np.ndarray, labels: np.ndarray = shuffled) -> np.ndarray:
-        return evaluate.pooled(predictions, labels, case.folds, groups)
+    def pool(*predictions: np.ndarray, labels: np.ndarray = shuffled) -> np.ndarray:
+        return pooled(predictions, labels, case.folds, groups)
 
-    with_sharper = pooled(counts, sharper)
-    gain = scores.log_loss(shuffled, pooled(counts)) - scores.log_loss(shuffled, with_sharper)
+    with_sharper = pool(counts, sharper)
+    gain = scores.log_loss(shuffled, pool(counts)) - scores.log_loss(shuffled, with_sharper)
     assert gain < 0.003, "in noise there is nothing to gain"
     others = np.where(case.folds == 0, shuffled, rng.permutation(shuffled))
-    changed = pooled(counts, sharper, labels=others) != with_sharper
+    changed = pool(counts, sharper, labels=others) != with_sharper
     assert not changed[case.folds == 0].any() and changed[case.folds != 0].any()
 
 
 def test_what_pooling_does_to_the_counts_is_no_gain_of_the_backbone():
     baseline, calibrated = np.array([1.0, 1.2]), np.array([0.9, 1.1])
-    assert evaluate.beyond_baseline(baseline, calibrated, calibrated).tolist() == [0, 0]
+    assert beyond_baseline(baseline, calibrated, calibrated).tolist() == [0, 0]
     worsened, with_backbone = baseline + 0.2, baseline + 0.1
-    found = evaluate.beyond_baseline(baseline, worsened, with_backbone)
+    found = beyond_baseline(baseline, worsened, with_backbone)
     assert found == pytest.approx(-0.1)
 
 
@@ -123,7 +129,7 @@ def test_what_pooling_does_to_the_counts_is_no_gain_of_the_backbone():
 def test_too_few_votes_to_pool_keep_their_prediction(labels):
     groups = np.zeros(4) if labels[0] == 0 else np.arange(4)
     first, second = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 4))
-    found = evaluate.pooled([first, second], np.array(labels), np.zeros(4), groups)
+    found = pooled([first, second], np.array(labels), np.zeros(4), groups)
     assert (found == first).all()
 
 
@@ -140,7 +146,7 @@ def test_a_backbone_that_knows_only_length_adds_nothing_to_length(case):
     [(0.001, 0.1, "yes"), (-0.1, 0.004, "no"), (-0.1, 0.1, "undecided"), (0, 0, "no")],
 )
 def test_learned_is_read_from_the_interval(low, high, answer):
-    assert evaluate.learned(low, high, equivalence=0.005) == answer
+    assert learned(low, high, equivalence=0.005) == answer
 
 
 def test_metrics_are_finite_and_named_alike_for_every_backbone(case):
@@ -166,8 +172,8 @@ def test_orders_are_averaged_as_probabilities(case):
     frame = case.predictions(np.zeros((900, 3))).head(1)
     for order, values in zip(("ab", "ba"), logits, strict=True):
         frame[[f"{order}_{label}" for label in LABELS]] = values
-    ab, ba = evaluate.order_probabilities(frame)
-    quality = evaluate.quality(np.array([0]), ab, ba)
+    ab, ba = order_probabilities(frame)
+    quality = scoring.quality(np.array([0]), ab, ba)
     assert quality["log_loss"] == pytest.approx(-math.log(0.6))
     assert quality["log_loss_single"] == pytest.approx(-math.log(0.8))
     assert quality["order_consistency"] == 0
@@ -176,8 +182,8 @@ def test_orders_are_averaged_as_probabilities(case):
 @pytest.mark.parametrize("learned", ["yes", "no", "undecided"])
 def test_the_report_says_in_words_whether_it_learned(case, learned):
     probabilities, _ = case.probabilities(np.zeros((900, 3)))
-    metrics, ladder = evaluate.evaluate(case.rows, probabilities, SETTINGS, seed=0)
-    text = evaluate.report(metrics | {"learned": learned}, ladder, "tiny-llama", 0.95)
+    metrics, ladder = scoring.evaluate(case.rows, probabilities, SETTINGS, seed=0)
+    text = printout(metrics | {"learned": learned}, ladder, "tiny-llama", 0.95)
     words = {"yes": "has learned", "no": "has not learned", "undecided": "is undecided"}
     assert words[learned] in text and "tiny-llama: 900 rows in 3 folds" in text
     assert "class prior" in text and "95 % interval" in text
@@ -276,7 +282,7 @@ def test_missing_stray_and_double_predictions_are_named(workspace, case):
     rows, other = predictions_of(workspace, 1), predictions_of(workspace, 2)
     pd.concat([rows.iloc[2:], rows.iloc[5:6], other.iloc[:1]]).to_parquet(path)
     with pytest.raises(UserError) as raised:
-        evaluate.read_predictions(case.rows)
+        read_predictions(case.rows)
     message = str(raised.value)
     assert f"2 rows ({', '.join(sorted(rows.id.iloc[:2]))}) without a prediction" in message
     assert f"1 row ({rows.id.iloc[5]}) predicted more than once" in message
@@ -305,7 +311,7 @@ def test_a_fold_without_results_is_named(workspace, capsys):
 def test_folds_of_two_checkpoints_are_not_one_result(workspace):
     write_record(workspace, 2, checkpoint=CHECKPOINT | {"checkpoint": "tiny-gemma"})
     with pytest.raises(UserError, match="tiny-gemma"):
-        evaluate.read_summaries([0, 1, 2])
+        read_summaries([0, 1, 2])
 
 
 def flatten(metrics: dict, prefix: str = "") -> dict:

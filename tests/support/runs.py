@@ -8,14 +8,17 @@ import pandas as pd
 import yaml
 from scipy.special import softmax
 
-from stages import evaluate
 from stages.config.params import Params
-from stages.prepare import COLUMNS
+from stages.config.paths import CALIBRATION
+from stages.scoring.baselines import TITLES
 from stages.scoring.calibration import fit
+from stages.scoring.metrics import cost, evaluate
+from stages.scoring.out_of_fold import out_of_fold_table
+from stages.votes.battles import COLUMNS
 from tests.support.places import REPO
 
 MD5 = "0123456789abcdef0123456789abcdef"
-SKILLS = {"length": 0.4, "counts": 0.6, "tfidf": 0.5, "tfidf_counts": 0.7}
+SKILLS = {"length": 0.4, "counts": 0.6, "tfidf": 0.5, "tfidf_counts": 0.7}  # others have 0.5
 GATES = [
     {"name": "first_loss", "passed": True, "value": "1.0986", "expected": "ln 3 = 1.0986"},
     {"name": "reload", "passed": True, "value": "0", "expected": "below 0.001"},
@@ -55,17 +58,17 @@ def write_run(
     )
     probabilities = _probabilities(table, skill, seed)
     settings = Params.model_validate(raw).evaluate
-    metrics, ladder = evaluate.evaluate(table, probabilities, settings, raw["seed"])
+    metrics, ladder = evaluate(table, probabilities, settings, raw["seed"])
     tokens = pd.DataFrame({"tokens": np.arange(rows) % 97 + 20, "tokens_dropped": 0})
     tokens.loc[::5, "tokens_dropped"] = 7
     summaries = [_summary(fold, checkpoint, raw) for fold in range(folds)]
-    metrics |= evaluate.cost(summaries, tokens)
-    oof = evaluate.out_of_fold_table(table.assign(prompt=battles.prompt), tokens, probabilities)
+    metrics |= cost(summaries, tokens)
+    oof = out_of_fold_table(table.assign(prompt=battles.prompt), tokens, probabilities)
     _write(folder, raw, metrics, ladder, summaries)
     _write_tables(folder, battles, oof, [_curve(seed + fold, skill) for fold in range(folds)])
     labels = table.label.to_numpy()
     calibration = fit(labels, probabilities["backbone"], settings.calibration)
-    (folder / evaluate.CALIBRATION).write_text(json.dumps(calibration), encoding="utf-8")
+    (folder / CALIBRATION).write_text(json.dumps(calibration), encoding="utf-8")
     return folder
 
 
@@ -84,8 +87,8 @@ def _probabilities(table: pd.DataFrame, skill: float, seed: int) -> dict[str, np
     labels = table.label.to_numpy()
     prior = np.bincount(labels, minlength=3) / len(labels)
     guess = {
-        name: _guess(labels, prior, value, place)
-        for place, (name, value) in enumerate(SKILLS.items())
+        name: _guess(labels, prior, SKILLS.get(name, 0.5), place)
+        for place, name in enumerate(name for name in TITLES if name != "prior")
     }
     orders = [_guess(labels, prior, skill, 100 + 2 * seed + order) for order in range(2)]
     backbone = sum(orders) / 2
@@ -146,7 +149,7 @@ def _curve(seed: int, skill: float) -> pd.DataFrame:
 
 def _write(folder: Path, raw: dict, metrics: dict, ladder: dict, summaries: list[dict]) -> None:
     lock = {"stages": _locked(raw, len(summaries))}
-    baselines = {name: ladder[name] for name in evaluate.BASELINES}
+    baselines = {name: ladder[name] for name in TITLES}
     for path, content in (
         ("params.yaml", yaml.safe_dump(raw)),
         ("dvc.lock", yaml.safe_dump(lock)),

@@ -8,8 +8,9 @@ from stages.model.examples import tokenize
 from stages.model.objective import Objective
 from stages.model.passes import Compute
 from stages.model.prompts import Template
-from stages.training import gates
 from stages.training.fold import a_few
+from stages.training.gates import order
+from stages.training.gates.gate import Gate, GateFailed
 
 CPU = torch.device("cpu")
 
@@ -32,17 +33,16 @@ class Setting:
     def base(self):
         return self.model.get_base_model()
 
-    def check(self) -> list[gates.Gate]:
+    def check(self) -> list[Gate]:
         """Run the gates before the first step, in the order of train_fold."""
-        passed = gates.before_loading(self.examples, self.held_out, self.truth)
-        quantised = self.params.quantised
-        return passed + gates.before_training(self.model, self.examples, self.compute, quantised)
+        passed = order.before_loading(self.examples, self.held_out, self.truth)
+        return passed + order.before_training(self.model, self.examples, self.compute)
 
     def failed(self) -> set[str]:
         """The names of the gates that fail."""
         try:
             self.check()
-        except gates.GateFailed as error:
+        except GateFailed as error:
             assert all(gate.name in str(error) for gate in error.gates)
             return {gate.name for gate in error.gates}
         return set()

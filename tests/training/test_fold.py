@@ -16,6 +16,8 @@ from stages.training.checkpoints import writing
 from tests.support.places import REPO
 from tests.support.workspace import FAST, Workspace
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.fixture
 def workspace(tmp_path, tiny, battles) -> Workspace:
@@ -54,7 +56,8 @@ def test_a_fold_leaves_predictions_in_both_orders_curves_and_its_cost(whole):
     assert sorted(predictions.id) == sorted(folds.id[folds.fold == 0])
     logits = predictions[[f"{o}_{c}" for o in ("ab", "ba") for c in ("a", "b", "tie")]]
     assert np.isfinite(logits.to_numpy()).all()
-    assert not np.allclose(logits.iloc[:, :3], logits.iloc[:, 3:]), "both orders are computed"
+    ab, ba = np.split(logits.to_numpy(), 2, axis=1)
+    assert (ab != ba).any(), "both orders are computed"
 
     curves = whole.curves()
     assert curves.training_loss.notna().sum() == 6

@@ -20,9 +20,10 @@ from stages.model.layers import decoder_layers
 from stages.model.objective import Objective
 from stages.model.passes import Compute
 from stages.model.prompts import Encoded, Template
-from stages.training import fast, gates
+from stages.training import fast
 from stages.training.gates import model as built
-from stages.training.gates import probe
+from stages.training.gates import order, probe
+from stages.training.gates.gate import GateFailed, table
 from tests.support.places import REPO
 from tests.support.rows import Filled
 from tests.support.setting import Setting
@@ -243,22 +244,22 @@ class Stuck(Filled):
 def test_recorded_passes_that_read_what_they_were_recorded_with_are_found(setting):
     stuck = [replace(setting.compute, recorder=Stuck()) for _ in range(2)]
     full_row = [[0] * 60, [0] * 40]
-    with pytest.raises(gates.GateFailed, match="recorded"):
+    with pytest.raises(GateFailed, match="recorded"):
         fast.record(setting.model, setting.examples, setting.compute, stuck[0], full_row)
     texts = [setting.examples.encode(i).ids for i in range(len(setting.examples))]
-    with gates.probing(setting.model):
+    with probe.probing(setting.model):
         assert fast.record_row(setting.model, full_row, texts, stuck[1]) > 0.3, "the longest, too"
 
 
 def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
     nn.init.normal_(head(setting.model).weight, std=1.0)
-    with pytest.raises(gates.GateFailed, match=r"(?s)first_loss: found .*ln 3.*random values"):
+    with pytest.raises(GateFailed, match=r"(?s)first_loss: found .*ln 3.*random values"):
         setting.check()
 
 
 def test_every_gate_is_checked_and_says_what_its_failure_means_and_what_causes_it(setting):
     passed = setting.check() + built.TRAINED.outcomes(setting.model)
-    kinds = [kind for phase in gates.PHASES for kind in phase.kinds]
+    kinds = [kind for phase in order.PHASES for kind in phase.kinds]
     elsewhere = {"training_loss", "compiled", "recorded"}
     assert {gate.name for gate in passed} | elsewhere == {kind.name for kind in kinds}
     assert all(kind.means and kind.causes for kind in kinds)
@@ -266,5 +267,5 @@ def test_every_gate_is_checked_and_says_what_its_failure_means_and_what_causes_i
 
 def test_the_readme_has_the_table_of_the_gates():
     readme = (REPO / "README.md").read_text(encoding="utf-8")
-    table = gates.table(gates.PHASES)
-    assert table in readme, f"README.md lacks this table:\n{table}"
+    expected = table(order.PHASES)
+    assert expected in readme, f"README.md lacks this table:\n{expected}"

@@ -15,7 +15,7 @@ from stages.model import packed, stock
 from stages.model.attention import PACKED, packed_attention
 from stages.model.layers import decoder_layers
 from stages.model.stock import backbone
-from stages.training.gates import GateFailed
+from stages.training.gates.gate import GateFailed
 from tests.support.architectures import Checkpoints, Tried
 
 IMPORTANT = {
@@ -185,7 +185,7 @@ def test_an_encoder_may_have_a_head_for_words_but_no_layer_too_many(checkpoints)
 
 @pytest.mark.parametrize("which", WAYS)
 def test_experts_are_left_unquantised(checkpoints, monkeypatch, which):
-    monkeypatch.setattr(stock, "_quantise_the_rest", lambda *_: None)
+    monkeypatch.setattr(stock, "quantise_the_rest", lambda *_: None)
     found = outcome(checkpoints("qwen3_moe"), "classify", "float32", which)
     assert found.way == "refused" and "base_quantised" in found.words
 

@@ -19,9 +19,9 @@ from stages.runs.lock import hashes, md5_of, read_lock
 from stages.runs.revisions import resolve
 from stages.training.fold import train_fold
 from stages.verification import clone as clones
-from stages.verification.differences import compare, tolerance_for
+from stages.verification.differences import outcomes, tolerance_for
 from stages.verification.judgement import judge
-from stages.verify import run_again
+from stages.verification.rerun import run_again
 from tests.support.clones import Clone
 
 
@@ -319,9 +319,9 @@ class Runs:
         }
         (run / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
-    def results(self, tolerance: float | None = None) -> dict[str, str]:
+    def agreements(self, tolerance: float | None = None) -> dict[str, str]:
         tolerance = tolerance_for(self.recorded, self.again) if tolerance is None else tolerance
-        return {s.name: s.result for s in compare(self.recorded, self.again, tolerance)}
+        return {o.stage: o.agreement for o in outcomes(self.recorded, self.again, tolerance)}
 
 
 @pytest.fixture
@@ -331,12 +331,16 @@ def runs(tmp_path) -> Runs:
 
 def test_what_a_run_cost_is_not_compared(runs):
     runs.write(train_seconds=4.0)
-    assert runs.results() == {"baselines": "identical", "train@0": "identical", "evaluate": "same"}
+    assert runs.agreements() == {
+        "baselines": "identical",
+        "train@0": "identical",
+        "evaluate": "same",
+    }
 
 
 def test_on_the_same_cpu_the_last_digit_counts(runs):
     runs.write(log_loss=1.05 + 1e-12)
-    assert runs.results()["evaluate"] == "differs"
+    assert runs.agreements()["evaluate"] == "differs"
 
 
 @pytest.mark.parametrize(
@@ -344,29 +348,29 @@ def test_on_the_same_cpu_the_last_digit_counts(runs):
 )
 def test_with_other_libraries_device_or_processor_there_is_a_tolerance(runs, other):
     runs.write(log_loss=1.0505, accuracy=0.41, **other)
-    assert runs.results()["evaluate"] == "within tolerance"
+    assert runs.agreements()["evaluate"] == "within tolerance"
     runs.write(log_loss=1.052, **other)
-    assert runs.results()["evaluate"] == "differs"
+    assert runs.agreements()["evaluate"] == "differs"
     runs.write(accuracy=0.43, **other)
-    assert runs.results()["evaluate"] == "differs"
+    assert runs.agreements()["evaluate"] == "differs"
 
 
 def test_a_tolerance_excuses_no_count_and_no_verdict(runs):
     runs.write(n_rows=101)
-    assert runs.results(tolerance=0.5)["evaluate"] == "differs"
+    assert runs.agreements(tolerance=0.5)["evaluate"] == "differs"
     runs.write(learned="yes")
-    assert runs.results(tolerance=0.5)["evaluate"] == "differs"
+    assert runs.agreements(tolerance=0.5)["evaluate"] == "differs"
 
 
 def test_logits_are_told_and_the_metrics_decide(runs):
     runs.write(torch="2.12.0", logit=0.75)
-    assert runs.results()["train@0"] == "within tolerance"
+    assert runs.agreements()["train@0"] == "within tolerance"
     verified, text = judge("HEAD", runs.recorded, runs.again, True, None)
     assert verified
     assert "by 0.25 in logit in data/predictions.parquet" in text
     assert "- torch: 2.13.0 when recorded, 2.12.0 here" in text
     runs.write(torch="2.12.0", id="b")
-    assert runs.results()["train@0"] == "differs"
+    assert runs.agreements()["train@0"] == "differs"
 
 
 def test_a_pipeline_that_stopped_is_not_verified(runs):

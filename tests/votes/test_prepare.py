@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaError
 
 from stages.config.errors import UserError
-from stages.prepare import check_quarantine, prepare
-from stages.votes.battles import SCHEMA, TURNS, WINNERS, BadRow, parse_label, parse_rounds, read_raw
+from stages.votes.battles import SCHEMA, check_quarantine, prepare
+from stages.votes.files import read_raw
 from stages.votes.labels import LABELS
+from stages.votes.rows import TURNS, WINNERS, BadRow, parse_label, parse_rounds
 from tests.support.places import REPO
 
 VOTES = {"a": ("1", "0", "0"), "b": ("0", "1", "0"), "tie": ("0", "0", "1")}

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.config.errors import UserError
-from stages.split import assign, describe, draw, group
+from stages.votes.folds import assign, describe, draw, group
 from tests.support.places import REPO
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.baselines import predict_baselines
 from stages.counting.features import count_features
-from stages.prepare import prepare
+from stages.scoring.baselines import predict_baselines
 from stages.scoring.scores import log_loss
-from stages.split import assign, group
-from stages.votes.battles import read_raw
+from stages.votes.battles import prepare
+from stages.votes.files import read_raw
+from stages.votes.folds import assign, group
 from tests.support.places import REPO
 
 STARTER = REPO / "data/raw/starter.csv"

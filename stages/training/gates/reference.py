@@ -132,7 +132,7 @@ def repeatable(
     "training_mode",
     "in training the model computes something else than in prediction, the adapter's dropout apart",
     "the architecture draws at random in training (dropout, noise in its routers) by a setting "
-    "whose name is not known: see CHANCE in stages/model/stock.py",
+    "whose name is not known: see CHANCE in stages/model/families.py",
 )
 def training_mode(
     model: PeftModel, examples: Examples, compute: Compute, expected: Reference

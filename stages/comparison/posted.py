@@ -73,7 +73,7 @@ def load(path: Path) -> Summary:
         raise UserError(f"{path} is not valid:\n{problems}") from None
 
 
-def judge(summary: Summary) -> dict:
+def assess(summary: Summary) -> dict:
     """The verdict, `invalid` or `undecided`: losses without predictions prove nothing better.
 
     Returns:
@@ -143,10 +143,14 @@ def _suspicions(name: str, run: Run) -> list[str]:
 
 def _ranked_differently(runs: dict[str, Run]) -> list[str]:
     """Whether some pair's last training losses and validation losses disagree on who is ahead."""
-    known = {n: r for n, r in runs.items() if r.validation_loss and r.training_losses}
-    last = {name: r.training_losses[max(r.training_losses)] for name, r in known.items()}
-    by_training = sorted(known, key=lambda name: last[name])
-    by_validation = sorted(known, key=lambda name: known[name].validation_loss)
+    validation = {
+        name: run.validation_loss
+        for name, run in runs.items()
+        if run.validation_loss and run.training_losses
+    }
+    last = {name: max(runs[name].training_losses.items())[1] for name in validation}
+    by_training = sorted(last, key=last.__getitem__)
+    by_validation = sorted(validation, key=validation.__getitem__)
     if by_training == by_validation:
         return []
     return [
@@ -167,12 +171,12 @@ def _against_published(summary: Summary) -> list[str]:
     ]
 
 
-def text(judgement: dict) -> str:
-    """The judgement in words."""
+def text(assessment: dict) -> str:
+    """The assessment in words."""
     return "\n".join(
         [
-            f"{judgement['verdict'].upper()}. {judgement['sentence']}",
-            f"The class prior of these votes is {judgement['prior']:.4f}.",
-            *(f"  suspicious: {suspicion}" for suspicion in judgement["suspicions"]),
+            f"{assessment['verdict'].upper()}. {assessment['sentence']}",
+            f"The class prior of these votes is {assessment['prior']:.4f}.",
+            *(f"  suspicious: {suspicion}" for suspicion in assessment["suspicions"]),
         ]
     )

@@ -1,0 +1,1 @@
+"""Measurements, each started with `python -m bench.NAME` from the root of the repository."""

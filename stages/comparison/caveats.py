@@ -1,0 +1,103 @@
+"""What weakens a comparison without making it invalid."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from stages.comparison.entries import seeds_together, train_of
+from stages.comparison.words import interval
+from stages.runs.finished import Result
+from stages.scoring.baselines import TITLES
+from stages.scoring.learning import REFERENCES
+
+TOKENS = 1.5  # tokenizers of two families differ by less on the same votes
+
+
+def caveats(results: Sequence[Result]) -> list[str]:
+    """On each run, on all of them, and on each two backbones as trained."""
+    told = [
+        f"whether {r.name} ({r.checkpoint}) has learned is undecided: its gain over the "
+        f"{REFERENCES[r.reference]} is {r.gain[0]:+.4f}, interval {interval(*r.gain[1:])}"
+        for r in results
+        if r.metrics["learned"] == "undecided"
+    ]
+    told += _beaten(results)
+    for first, other in combinations(seeds_together(results), 2):
+        told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])
+        told += _training_misleads(first, other)
+    return told
+
+
+def _beaten(results: Sequence[Result]) -> list[str]:
+    """Whether a baseline is as good as the best run."""
+    best = min(results, key=lambda r: r.metrics["log_loss"])
+    name, loss = min(best.metrics["baselines"].items(), key=lambda item: item[1])
+    if loss > best.metrics["log_loss"]:
+        return []
+    return [
+        f"no run beats a baseline that has no language model: {TITLES[name]} has "
+        f"{loss:.4f}, the best run, {best.name}, {best.metrics['log_loss']:.4f}"
+    ]
+
+
+def _other_params(first: Result, other: Result) -> list[str]:
+    a, b = (_settings(run.params) for run in (first, other))
+    changed = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    if not changed:
+        return []
+    told = ", ".join(
+        f"{key} is {_written(a.get(key, 'not set'))} and {_written(b.get(key, 'not set'))}"
+        for key in changed
+    )
+    return [f"{first.name} and {other.name} were not trained alike: {told}"]
+
+
+def _written(value: object) -> str:
+    """As params.yaml has it."""
+    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
+
+
+def _settings(params: dict) -> dict[str, object]:
+    """What every backbone is trained with, by dotted name, but for what may differ."""
+    flat = pd.json_normalize({"prompt": params["prompt"], "train": train_of(params)}).iloc[0]
+    may_differ = [f"train.{name}" for name in ("objective", "seed", "log_steps", "save_steps")]
+    return flat.drop(may_differ, errors="ignore").to_dict()
+
+
+def _other_tokens(first: Result, other: Result) -> list[str]:
+    """Whether one run saw many more tokens than its tokenizer explains."""
+    seen = [run.metrics["tokens_seen"] for run in (first, other)]
+    if max(seen) <= TOKENS * min(seen):
+        return []
+    return [
+        f"{first.name} was trained on {seen[0]:,} tokens, {other.name} on {seen[1]:,}: more than "
+        "tokenizers explain"
+    ]
+
+
+def _training_misleads(first: Sequence[Result], other: Sequence[Result]) -> list[str]:
+    """Whether training losses rank two backbones otherwise than validation losses, over seeds."""
+    both = first, other
+    training = [float(np.mean([_final_training_loss(run) for run in runs])) for runs in both]
+    validation = [float(np.mean([run.metrics["log_loss"] for run in runs])) for runs in both]
+    if (training[0] - training[1]) * (validation[0] - validation[1]) >= 0:
+        return []
+    names = (first[0].name, other[0].name)
+    seeds = f", means of {len(first)} and {len(other)} seeds" * (len(first) + len(other) > 2)
+    return [
+        f"training loss and validation loss rank {names[0]} and {names[1]} differently{seeds}: "
+        f"training {_both(names, training)}, out of fold {_both(names, validation)}; "
+        "only the latter counts"
+    ]
+
+
+def _both(names: tuple[str, str], values: list[float]) -> str:
+    return " and ".join(f"{v:.4f} ({n})" for n, v in zip(names, values, strict=True))
+
+
+def _final_training_loss(result: Result) -> float:
+    """The mean over folds of the last tenth of what was logged."""
+    logged = [curve.training_loss.dropna() for curve in result.curves]
+    return float(np.mean([loss.tail(max(1, len(loss) // 10)).mean() for loss in logged]))

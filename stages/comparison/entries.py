@@ -1,0 +1,77 @@
+"""What is compared: each backbone as trained, its seeds taken together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stages.runs.finished import Result, titles
+from stages.scoring import scores
+
+ORDER = ("yes", "undecided", "no")  # of `learned`, best first
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One backbone as trained: a run, or several that differ only in the seed of the training.
+
+    Attributes:
+        runs: their rows are in an order that all entries share.
+        title: what sentences call it.
+        losses: (n,) log loss of each vote, both orders averaged; the mean over seeds.
+        right: (n,) whether the most probable class, by the mean over seeds, is the label.
+    """
+
+    runs: Sequence[Result]
+    title: str
+    losses: np.ndarray
+    right: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return self.runs[0].name
+
+    @property
+    def learned(self) -> str:
+        """The worst of its seeds: whether they learned."""
+        return max((run.metrics["learned"] for run in self.runs), key=ORDER.index)
+
+
+def in_entries(results: Sequence[Result]) -> list[Entry]:
+    """An entry for each backbone as trained; the runs have the same rows, in any order."""
+    found = seeds_together(results)
+    called = titles([runs[0] for runs in found])
+    return [_entry(runs, title) for runs, title in zip(found, called, strict=True)]
+
+
+def _entry(runs: list[Result], title: str) -> Entry:
+    runs = [replace(run, rows=run.rows.sort_values("id", ignore_index=True)) for run in runs]
+    labels = runs[0].rows.label.to_numpy()
+    probabilities = [run.probabilities("backbone") for run in runs]
+    return Entry(
+        runs=runs,
+        title=title,
+        losses=np.mean([scores.example_losses(labels, p) for p in probabilities], axis=0),
+        right=np.mean(probabilities, axis=0).argmax(axis=1) == labels,
+    )
+
+
+def seeds_together(results: Sequence[Result]) -> list[list[Result]]:
+    """The runs of each backbone as trained, whose settings differ only by the training's seed."""
+    alike: dict[str, list[Result]] = {}
+    for result in results:
+        alike.setdefault(but_for_the_seed(result), []).append(result)
+    return list(alike.values())
+
+
+def but_for_the_seed(result: Result) -> str:
+    """What makes two runs differ in more than the seed of their training."""
+    train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
+    chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
+    prompt = result.params["prompt"]
+    return repr((result.checkpoint, sorted(train.items()), prompt, chosen, result.budget))
+
+
+def train_of(params: dict) -> dict:
+    """A run's section `train`; older ones lack what they could not have."""
+    return {"offset": False} | params["train"]

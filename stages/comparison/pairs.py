@@ -1,0 +1,49 @@
+"""Each two entries: their statistics, the verdict on them and its sentence."""
+
+from itertools import combinations
+
+import pandas as pd
+
+from stages.comparison import paired
+from stages.comparison.entries import Entry
+from stages.comparison.verdict import CONFIDENCE, decide
+from stages.comparison.words import pair_sentence
+
+DRAWS = 10_000
+SEED = 0  # of the draws
+
+
+def compare_pairs(entries: list[Entry], invalid: bool, delta: float) -> list[dict]:
+    """Compare each two of several entries, as metrics/comparison.json holds it.
+
+    Args:
+        invalid: whether the comparison is, whatever the numbers.
+        delta: log loss; two nearer than this are equivalent.
+    """
+    rows = paired.describe([run.rows for entry in entries for run in entry.runs])
+    both = list(combinations(entries, 2))
+    measured = [_measure(a, b, rows) for a, b in both]
+    adjusted = paired.holm([pair["p_value"] for pair in measured])
+    pairs = []
+    for (a, b), pair, p in zip(both, measured, adjusted, strict=True):
+        pair |= {"p_value_holm": p}
+        verdict, warnings = decide(pair, a, b, invalid, delta)
+        sentence = pair_sentence(verdict, pair, a, b)
+        pairs.append(pair | {"verdict": verdict, "warnings": warnings, "sentence": sentence})
+    return pairs
+
+
+def _measure(a: Entry, b: Entry, rows: pd.DataFrame) -> dict:
+    difference = a.losses - b.losses
+    primary = paired.bootstrap(difference, rows, DRAWS, CONFIDENCE, SEED)
+    folds = paired.corrected_t(difference, rows.fold.to_numpy(), CONFIDENCE)
+    return {
+        "a": a.name,
+        "b": b.name,
+        **primary,
+        "folds": {key: folds[key] for key in ("difference", "low", "high")},
+        # A claim needs both intervals, so the larger p value is the claim's.
+        "p_value": max(primary["p_value"], folds["p_value"]),
+        "mcnemar_p": paired.mcnemar(a.right, b.right),
+        "accuracy_difference": float(a.right.mean() - b.right.mean()),
+    }

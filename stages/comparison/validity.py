@@ -1,0 +1,85 @@
+"""What makes a comparison invalid: runs that are not alike, and runs that say nothing."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from stages.comparison.entries import but_for_the_seed
+from stages.runs.finished import Result
+from stages.scoring.learning import REFERENCES
+
+
+def flaws(results: Sequence[Result]) -> list[str]:
+    """All that makes a comparison of these runs invalid, as sentences."""
+    said_nothing = [flaw for result in results for flaw in broken(result)]
+    return [*unlike(results), *said_nothing, *repeated(results)]
+
+
+def unlike(results: Sequence[Result]) -> list[str]:
+    """Why runs cannot be compared at all."""
+    told = []
+    for what in _facts(results[0]):
+        names: dict[object, list[str]] = {}
+        for result in results:
+            names.setdefault(_facts(result)[what], []).append(result.name)
+        if len(names) > 1:
+            found = "; ".join(f"{value} in {', '.join(those)}" for value, those in names.items())
+            told.append(f"{what} differ: {found}")
+    if told:
+        return told
+    first = results[0]
+    others = [other.name for other in results[1:] if not _same_rows(first, other)]
+    return [f"the votes or their folds differ between {first.name} and {name}" for name in others]
+
+
+def _facts(result: Result) -> dict[str, object]:
+    """What has to be the same in all runs."""
+    budget = ("max_tokens", "epochs", "batch_size")
+    return {
+        "the raw votes (MD5)": result.votes,
+        "rows": len(result.rows),
+        "the objective": result.params["train"]["objective"],
+        **{f"{name} of the budget": result.budget[name] for name in budget},
+    }
+
+
+def on_same_rows(results: Sequence[Result]) -> bool:
+    """Whether all runs have the same votes in the same folds, in any order."""
+    return all(_same_rows(results[0], other) for other in results[1:])
+
+
+def _same_rows(first: Result, other: Result) -> bool:
+    keys = ["id", "fold", "label", "group"]
+    a, b = (
+        r.rows[keys].astype(str).sort_values("id").reset_index(drop=True) for r in (first, other)
+    )
+    return a.equals(b)
+
+
+def broken(result: Result) -> list[str]:
+    """Why a run says nothing about its backbone."""
+    told = []
+    metrics = result.metrics
+    if metrics["learned"] == "no":
+        told.append(
+            f"{result.name} ({result.checkpoint}) has not learned: its log loss "
+            f"{metrics['log_loss']:.4f} is no better than the {REFERENCES[result.reference]} "
+            f"{result.to_beat:.4f}"
+        )
+    failed = {g["name"] for fold in result.folds for g in fold["gates"] if not g["passed"]}
+    if failed:
+        told.append(f"{result.name} failed the gates {', '.join(sorted(failed))}")
+    return told
+
+
+def repeated(results: Sequence[Result]) -> list[str]:
+    """Which runs are one and the same: given twice, a run would count as two seeds."""
+    return [
+        f"{a.name} and {b.name} are the same run, with the same training seed"
+        for a, b in combinations(results, 2)
+        if but_for_the_seed(a) == but_for_the_seed(b) and _seed(a) == _seed(b)
+    ]
+
+
+def _seed(result: Result) -> int | None:
+    """The training's; older runs had none of its own."""
+    return result.params["train"].get("seed")

@@ -1,0 +1,59 @@
+"""The server behind the demo's page, template/demo.html."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+
+from stages.runs.ensemble import Ensemble
+from stages.votes.labels import LABELS
+from stages.votes.rows import BadRow
+from stages.votes.texts import from_texts
+
+PAGE = Path(__file__).parent / "template/demo.html"
+LONGEST = 200_000  # characters of one text
+
+
+class Battle(BaseModel):
+    """What the page sends."""
+
+    prompt: str = Field(max_length=LONGEST)
+    response_a: str = Field(max_length=LONGEST)
+    response_b: str = Field(max_length=LONGEST)
+
+
+def make_app(model: Ensemble) -> FastAPI:
+    """The page, and the prediction that it asks for."""
+    app = FastAPI(title="Which answer would be chosen?", docs_url=None, redoc_url=None)
+
+    @app.get("/")
+    def page() -> FileResponse:
+        return FileResponse(PAGE)
+
+    @app.get("/model")
+    def about() -> dict:
+        return {"checkpoint": model.checkpoint, "folds": len(model), "prior": _shares(model.prior)}
+
+    @app.post("/predict")
+    def predict(battle: Battle) -> dict:
+        if not battle.prompt.strip():
+            raise HTTPException(422, "The prompt is empty.")
+        try:
+            found = model.predict(from_texts(pd.DataFrame([battle.model_dump()])))
+        except BadRow as error:
+            raise HTTPException(422, str(error)) from None
+        return {
+            "final": _shares(found.final[0]),
+            "ab": _shares(found.ab[0]),
+            "ba": _shares(found.ba[0]),
+            "dropped": int(found.dropped[0]),
+        }
+
+    return app
+
+
+def _shares(probabilities: Iterable[float]) -> dict[str, float]:
+    return dict(zip(LABELS, map(float, probabilities), strict=True))

@@ -1,0 +1,64 @@
+"""Whether a checkpoint's weights fit into the memory of this machine, whatever the plan."""
+
+import os
+
+import torch
+
+from stages.config.errors import UserError
+from stages.model import stock
+from stages.preflight.candidate import Candidate
+
+GIB = 2**30
+
+
+def fits_into_memory(found: Candidate) -> None:
+    """Weights alone that are larger than the memory cannot be trained on."""
+    params = found.params
+    quantisation = params.train.quantization
+    matrices, rest = weights(found)
+    wide = 4 if params.train.dtype == "float32" else 2  # bytes; `auto` may take either
+    narrow = wide
+    if quantisation.type != "none":  # and a constant for 64 weights, in 8 bits or in 32
+        narrow = 0.5 + (1 if quantisation.double else 4) / 64
+    needed = matrices * narrow + rest * wide
+    where, memory = _memory()
+    if needed > memory:
+        raise UserError(
+            f"{found.name} needs {needed / GIB:.1f} GiB for its weights alone: {matrices:,} in its "
+            f"layers at {narrow * 8:.1f} bits, {rest:,} others at {wide * 8}; but {where} "
+            f"{memory / GIB:.1f} GiB: take a smaller checkpoint or a larger machine"
+            + (", or set train.quantization.type to nf4" if quantisation.type == "none" else "")
+        )
+
+
+def weights(found: Candidate) -> tuple[int, int]:
+    """How many weights lie in the layers' matrices, which are quantised, and how many elsewhere."""
+    layers = stock.decoder_layers(found.model)
+    linear = {f"{name}.weight" for name in stock.linear_names(found.model, layers)}
+    matrices = rest = 0
+    for name, parameter in found.model.named_parameters():
+        if name in linear or (stock.EXPERTS.search(name) and parameter.ndim == 3):
+            matrices += parameter.numel()
+        else:
+            rest += parameter.numel()
+    return matrices, rest - _unused_head(found)
+
+
+def _unused_head(found: Candidate) -> int:
+    """The language-model head, which `classify` replaces, unless it is the embedding, too."""
+    head, embedding = found.model.get_output_embeddings(), found.model.get_input_embeddings()
+    if found.params.train.objective == "sft" or head is None or head.weight is embedding.weight:
+        return 0
+    return head.weight.numel()
+
+
+def _memory() -> tuple[str, int]:
+    """Where a base would lie, and the bytes there."""
+    count = torch.cuda.device_count()
+    gpus = [torch.cuda.get_device_properties(i).total_memory for i in range(count)]
+    if gpus and os.environ.get("SHARD") == "1":
+        return f"the {count} GPUs here together have", sum(gpus)
+    if gpus:
+        return "the largest GPU here has", max(gpus)
+    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return "this machine, which has no GPU, has", ram

@@ -1,0 +1,48 @@
+"""Which run's model a command uses: the workspace's, an experiment's, or one in MLflow."""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.config.params import load
+from stages.config.paths import LOCK, PARAMS
+from stages.runs import revisions
+from stages.runs.files import model_files
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options whose values `model_folder` takes."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--experiment", metavar="NAME", help="a DVC experiment, branch, tag or commit"
+    )
+    which.add_argument(
+        "--model", metavar="URI", help="a model in MLflow, as runs:/ID/model or models:/NAME@ALIAS"
+    )
+
+
+@contextmanager
+def model_folder(experiment: str | None, model: str | None) -> Iterator[Path]:
+    """The folder that an Ensemble reads: of an experiment or a model, else the workspace itself.
+
+    Raises:
+        UserError: there is none of that name, or it cannot be fetched.
+    """
+    with tempfile.TemporaryDirectory(prefix="model-") as temporary:
+        if model:
+            from stages.runs import tracking  # takes seconds, and only this needs mlflow
+
+            yield tracking.download_model(model, Path(temporary))
+        elif experiment:
+            yield _get_experiment(experiment, Path(temporary))
+        else:
+            yield Path()
+
+
+def _get_experiment(name: str, folder: Path) -> Path:
+    commit = revisions.resolve(name)
+    revisions.get(commit, [PARAMS, LOCK], folder)
+    revisions.get(commit, model_files(load(folder / PARAMS)), folder)
+    return folder

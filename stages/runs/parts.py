@@ -1,0 +1,99 @@
+"""Predicting a file in parts, which are kept until all are there."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from stages.config.params import load
+from stages.config.paths import PARAMS
+from stages.config.versions import versions
+from stages.runs.ensemble import Ensemble
+from stages.runs.files import model_files
+from stages.votes.rows import TURNS, WINNERS, BadRow, parse_id, parse_rounds
+from stages.votes.texts import SURPLUS, read_rows
+
+PART = 64  # rows that are predicted, and kept, together
+CODE = Path(__file__).parent.parent  # all of stages/
+
+
+def predict_parts(path: Path, model: Ensemble, total: int, folder: Path) -> Iterator[Path]:
+    """Predict a file part by part, with progress.
+
+    Args:
+        total: rows of the file.
+        folder: of the parts; those that are there already are not predicted again.
+
+    Yields:
+        The file of each part, in order.
+    """
+    rows = read_rows(path)
+    with tqdm(total=total, desc="predict", unit="row") as progress:
+        for start in range(1, total + 1, PART):
+            part = list(itertools.islice(rows, PART))
+            kept = folder / f"rows-{start:09}.parquet"
+            if kept.exists():
+                progress.initial += len(part)
+            else:
+                partial = kept.with_suffix(".partial")
+                predict_rows(part, start, model).to_parquet(partial, index=False)
+                partial.replace(kept)
+            progress.update(len(part))
+            yield kept
+
+
+def predict_rows(rows: Sequence[dict], start: int, model: Ensemble) -> pd.DataFrame:
+    """Predict rows of a file; those that cannot be read get the prior.
+
+    Args:
+        start: number of the first row in its file, counted from 1.
+
+    Returns:
+        row, id, reason (None where the row was read) and WINNERS, in the order given.
+    """
+    parsed = [_parse(row) for row in rows]
+    good = [i for i, battle in enumerate(parsed) if isinstance(battle, dict)]
+    probabilities = np.tile(model.prior, (len(rows), 1))
+    if good:
+        battles = pd.DataFrame([parsed[i] for i in good], columns=list(TURNS))
+        probabilities[good] = model.predict(battles).final
+    frame = pd.DataFrame(probabilities, columns=list(WINNERS))
+    frame.insert(0, "row", range(start, start + len(rows)))
+    frame.insert(1, "id", pd.array([_id(row) for row in rows], dtype="string"))
+    reasons = [None if isinstance(battle, dict) else battle for battle in parsed]
+    frame.insert(2, "reason", pd.array(reasons, dtype="string"))
+    return frame
+
+
+def _parse(row: dict) -> dict | str:
+    """The turns of a row by column, or why it cannot be read."""
+    try:
+        if SURPLUS in row:
+            raise BadRow(f"{len(row[SURPLUS])} more fields than the header has columns")
+        parse_id(row)
+        return parse_rounds(row)[0]
+    except BadRow as error:
+        return str(error)
+
+
+def _id(row: dict) -> str:
+    return "" if row["id"] is None else str(row["id"])
+
+
+def fingerprint(path: Path, folder: Path) -> str:
+    """Of the input, the model, the code and the libraries: parts are kept under it."""
+    model = model_files(load(folder / PARAMS))
+    code = sorted(CODE.rglob("*.py"))
+    files = [path, *(folder / name for name in model), *code]
+    parts = {"files": [_digest(file) for file in files], "versions": versions()}
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,82 @@
+"""A file of battles without votes in, a submission out, by the model of a run."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from stages.config.errors import UserError
+from stages.config.root import state
+from stages.runs.ensemble import Ensemble
+from stages.runs.parts import predict_parts
+from stages.votes.rows import WINNERS
+from stages.votes.texts import read_rows
+
+SUBMISSION = pa.schema([("id", pa.string()), *((name, pa.float64()) for name in WINNERS)])
+UNREADABLE = ["row", "id", "reason"]
+
+
+def written(output: Path) -> tuple[Path, Path, Path]:
+    """The submission, its parquet twin, and the list of unreadable rows."""
+    return output, output.with_suffix(".parquet"), output.with_suffix(".unreadable.csv")
+
+
+def check_output(output: Path, given: Path) -> None:
+    """Raise a UserError unless a submission can be written there."""
+    if output.suffix != ".csv":
+        raise UserError(f"--output: expected a .csv file, found {output}")
+    if given.resolve() in (path.resolve() for path in written(output)):
+        raise UserError(f"--output: {output} and its parquet twin would overwrite {given}")
+
+
+def count_rows(given: Path) -> int:
+    """The rows of a file.
+
+    Raises:
+        UserError: there are none, or the file cannot be read.
+    """
+    total = sum(1 for _ in read_rows(given))
+    if not total:
+        raise UserError(f"{given} holds no rows below its header: nothing to predict")
+    return total
+
+
+def submit(given: Path, total: int, model: Ensemble, key: str, output: Path) -> int:
+    """Predict a file and write the submission, its twin and the list of unreadable rows.
+
+    Args:
+        total: rows of the file.
+        key: parts that are kept under the same are not predicted again.
+
+    Returns:
+        How many rows could not be read.
+    """
+    kept = state() / "predictions" / key[:16]
+    kept.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        unreadable = _join(predict_parts(given, model, total, kept), output)
+        shutil.rmtree(kept)
+    return unreadable
+
+
+def _join(parts: Iterator[Path], output: Path) -> int:
+    _, twin, listed = written(output)
+    partial = {path: path.with_name(f"{path.name}.partial") for path in written(output)}
+    unreadable = 0
+    with pq.ParquetWriter(partial[twin], SUBMISSION) as writer:
+        for number, part in enumerate(parts):
+            frame = pd.read_parquet(part)
+            first = {"header": number == 0, "mode": "a" if number else "w", "index": False}
+            submission, bad = frame[SUBMISSION.names], frame[frame.reason.notna()]
+            submission.to_csv(partial[output], **first)
+            bad[UNREADABLE].to_csv(partial[listed], **first)
+            writer.write_table(pa.Table.from_pandas(submission, SUBMISSION, preserve_index=False))
+            unreadable += len(bad)
+    for path, whole in partial.items():
+        whole.replace(path)
+    return unreadable

@@ -1,0 +1,154 @@
+"""What predicts votes without a language model: the ladder every backbone has to climb.
+
+A new baseline is an entry in BASELINES; metrics, reports and comparisons follow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
+from stages.counting.features import contrasts, exchanged
+from stages.counting.regression import (
+    C_COUNTS,
+    BothOrders,
+    Inputs,
+    count_inputs,
+    numeric_inputs,
+    out_of_fold,
+    training_masks,
+)
+from stages.votes.labels import LABELS, floored
+
+C_LENGTH = 1.0  # of the prior on the weights of five lengths, which need no tight one
+# TF-IDF rows have length 1 over thousands of words: the same prior holds them at this scale.
+TFIDF_SCALE = 10.0
+MIN_DOCUMENTS, MAX_WORDS = 3, 20_000  # of the training answers
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Battles in folds, and what regressions take in of them, each made once.
+
+    Attributes:
+        battles: prompt, response_a, response_b (lists of turns), label.
+        features: the battles' stages.counting.features.count_features.
+        folds: (n,) fold of each row.
+    """
+
+    battles: pd.DataFrame
+    features: pd.DataFrame
+    folds: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) 0 = A, 1 = B, 2 = tie."""
+        return self.battles.label.to_numpy()
+
+    @cached_property
+    def lengths(self) -> Inputs:
+        ab, ba = length_design(self.features), length_design(exchanged(self.features))
+        return numeric_inputs(ab, ba)
+
+    @cached_property
+    def counts(self) -> Inputs:
+        return count_inputs(self.features)
+
+    @cached_property
+    def text(self) -> Inputs:
+        return text_inputs(self.battles)
+
+    def regression(self, inputs: Inputs, strength: float) -> np.ndarray:
+        """Out-of-fold probabilities (n, 3) by stages.counting.regression."""
+        return out_of_fold(inputs, self.labels, self.folds, strength)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A way to predict votes without a language model.
+
+    Attributes:
+        title: what reports call it.
+        predict: gives out-of-fold probabilities (n, 3).
+    """
+
+    title: str
+    predict: Callable[[Folded], np.ndarray]
+
+
+# By their names in metrics and tables, from the weakest to the strongest.
+BASELINES = {
+    "prior": Baseline("class prior", lambda v: class_prior(v.labels, v.folds)),
+    "length": Baseline("length", lambda v: v.regression(v.lengths, C_LENGTH)),
+    "counts": Baseline("length and format", lambda v: v.regression(v.counts, C_COUNTS)),
+    "tfidf": Baseline("TF-IDF", lambda v: v.regression(v.text, C_COUNTS)),
+    "tfidf_counts": Baseline(
+        "TF-IDF, length, format",
+        lambda v: v.regression(joined_inputs(v.text, v.counts), C_COUNTS),
+    ),
+}
+TITLES = {name: baseline.title for name, baseline in BASELINES.items()}
+
+
+def predict_baselines(
+    battles: pd.DataFrame, features: pd.DataFrame, folds: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Out-of-fold probabilities (n, 3) of every baseline; the arguments are those of Folded."""
+    folded = Folded(battles, features, folds)
+    return {name: baseline.predict(folded) for name, baseline in BASELINES.items()}
+
+
+def class_prior(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """The class shares of the other folds, for each row: (n, 3)."""
+    probabilities = np.empty((len(labels), len(LABELS)))
+    for train in training_masks(folds):
+        probabilities[~train] = np.bincount(labels[train], minlength=len(LABELS)) / train.sum()
+    return floored(probabilities)
+
+
+def length_design(features: pd.DataFrame) -> pd.DataFrame:
+    """Five length features: logs of the characters of prompt, A and B, and how A and B differ."""
+    return contrasts(features[["prompt_chars", "chars_a", "chars_b"]])
+
+
+def text_inputs(battles: pd.DataFrame) -> Inputs:
+    """TF-IDF of answer A minus that of B, signed (which is better) and absolute (tie or not).
+
+    The words and their weights are those of the training rows' answers; texts are split once.
+    """
+    texts = [["\n\n".join(turns) for turns in battles[f"response_{side}"]] for side in "ab"]
+    counts = CountVectorizer(dtype=np.float32).fit_transform(texts[0] + texts[1])
+    counts_a, counts_b = counts[: len(battles)], counts[len(battles) :]
+
+    def inputs(train: np.ndarray) -> BothOrders:
+        training = sp.vstack([counts_a[train], counts_b[train]])
+        words = _frequent_words(training)
+        tfidf = TfidfTransformer(sublinear_tf=True).fit(training[:, words])
+        a, b = (tfidf.transform(counts[:, words]) * TFIDF_SCALE for counts in (counts_a, counts_b))
+        difference = a - b
+        absolute = abs(difference)
+        return sp.hstack([difference, absolute], "csr"), sp.hstack([-difference, absolute], "csr")
+
+    return inputs
+
+
+def _frequent_words(counts: sp.csr_matrix) -> np.ndarray:
+    """Columns found in at least MIN_DOCUMENTS rows, at most the MAX_WORDS most frequent."""
+    documents = counts.getnnz(axis=0)
+    most = np.argsort(-documents, kind="stable")[:MAX_WORDS]
+    return np.sort(most[documents[most] >= MIN_DOCUMENTS])
+
+
+def joined_inputs(text: Inputs, numeric: Inputs) -> Inputs:
+    """Both side by side."""
+
+    def inputs(train: np.ndarray) -> BothOrders:
+        pairs = zip(text(train), numeric(train), strict=True)
+        ab, ba = (sp.hstack([left, sp.csr_matrix(right)], "csr") for left, right in pairs)
+        return ab, ba
+
+    return inputs

@@ -1,0 +1,54 @@
+"""What `evaluate` prints: the ladder as a table, and in sentences what it means."""
+
+from stages.scoring.baselines import TITLES
+from stages.scoring.learning import REFERENCES
+
+
+def printout(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
+    """The ladder from the class prior to the backbone as a table, and what it means in words.
+
+    Args:
+        metrics, ladder: as stages.scoring.metrics.evaluate gives them.
+        name: of the checkpoint.
+        confidence: of the intervals.
+    """
+    titles = TITLES | {"backbone": name}
+    width = max(map(len, titles.values())) + 2
+    lines = [f"{'':{width}}log loss  accuracy  gain over prior, {100 * confidence:g} % interval"]
+    for key, title in titles.items():
+        row = ladder[key]
+        gain = "" if key == "prior" else f"  {_interval(row, 'gain_over_prior')}"
+        lines.append(f"{title:{width}}{row['log_loss']:8.4f}  {row['accuracy']:8.3f}{gain}")
+    heading = f"{name}: {metrics['n_rows']} rows in {len(metrics['folds'])} folds, out of fold"
+    meaning = [whether_learned(metrics), whether_more_than_counts(metrics)]
+    return "\n".join([heading, "", *lines, "", *meaning])
+
+
+def whether_learned(metrics: dict) -> str:
+    """A sentence on whether the backbone learned and, if that is not shown, on what to do."""
+    name = metrics["reference"]
+    loss = f"log loss {metrics['log_loss']:.4f}"
+    start = f"{REFERENCES[name]} {metrics['baselines'][name]:.4f}"
+    gain = f"gain {_interval(metrics, f'gain_over_{name}')}"
+    return {
+        "yes": f"The backbone has learned: its {loss} is below the {start}, {gain}.",
+        "no": f"The backbone has not learned: its {loss} is no better than the {start}, {gain}. "
+        "It passed every gate, so it is able to learn: try more votes or epochs (`dvc exp run -S "
+        "scale=sample`, or `rows` and `epochs` of this scale in params.yaml), then another "
+        "learning rate (`lr` and `head_lr` of the backbone).",
+        "undecided": f"Whether the backbone has learned is undecided: {loss}, the {start}, {gain}. "
+        "More rows or epochs decide it: `dvc exp run -S scale=sample`, or more rows or epochs "
+        "at this scale in params.yaml.",
+    }[metrics["learned"]]
+
+
+def whether_more_than_counts(metrics: dict) -> str:
+    """A sentence on whether the backbone adds to length and format."""
+    gain = _interval(metrics, "gain_beyond_features")
+    if metrics["gain_beyond_features_low"] > 0:
+        return f"It knows more than length and format: added to them it gains {gain}."
+    return f"That it knows more than length and format is not shown: added to them it gains {gain}."
+
+
+def _interval(row: dict, name: str) -> str:
+    return f"{row[name]:+.4f} [{row[f'{name}_low']:+.4f}, {row[f'{name}_high']:+.4f}]"
