@@ -87,9 +87,9 @@ def as_transformers(
         with nullcontext() if dtype == compute.dtype else computing_in(model, dtype):
             difference = relative(logits_of(model, examples, tried), expected.exact)
         limit = LIMITS[dtype] * expected.rounding
-        found.append((difference / limit, difference, limit))
+        found.append((difference - limit, difference, limit))
     excess, difference, limit = max(found)
-    return Finding(excess <= 1, f"{difference:.2g}", f"at most {limit:.2g}, by rounding")
+    return Finding(excess <= 0, f"{difference:.2g}", f"at most {limit:.2g}, by rounding")
 
 
 @SAME.gate(
