@@ -65,7 +65,7 @@ def _head_names(model: PreTrainedModel) -> set[str]:
 def _misshapen(model: PreTrainedModel) -> list[str]:
     """Quantised matrices of other sizes than their module's, which transformers does not report."""
     states = {
-        name: (module, module.weight.quant_state)
+        name: (module, getattr(module.weight, "quant_state", None))
         for name, module in model.named_modules()
         if isinstance(module, Linear4bit)
     }
