@@ -95,21 +95,29 @@ def served(row: Row) -> bool:
 
 
 def table(title: str, rows: list[Row]) -> str:
-    """A line a type, a column for each objective and dtype; words of refusals stand below."""
+    """A line a type, a column for each objective and dtype; below, why some are refused."""
     lines = [f"## {title}", "", f"| type | {' | '.join(map(' '.join, COMBINATIONS))} |"]
     lines.append("|---" * (len(COMBINATIONS) + 1) + "|")
-    notes: dict[str, list[str]] = {}
-    for row in rows:
-        cells = []
-        for outcome, combination in zip(row.outcomes, COMBINATIONS, strict=True):
-            cells.append(
-                outcome.way if outcome.way == "refused" else f"{outcome.way} {outcome.words}"
-            )
-            if outcome.way == "refused":
-                place = row.model_type if row.kind == "encoder" else " ".join(combination)
-                notes.setdefault(outcome.words, []).append(f"{row.model_type} {place}")
-        lines.append(f"| {row.model_type} | {' | '.join(cells)} |")
+    lines += [f"| {row.model_type} | {' | '.join(map(cell, row.outcomes))} |" for row in rows]
+    if notes := list(dict.fromkeys(note for row in rows for note in refusals(row))):
+        lines += ["", "Refused in part:", "", *notes]
     return "\n".join([*lines, ""])
+
+
+def cell(outcome: Outcome) -> str:
+    """The way and the distance."""
+    return outcome.way if outcome.way == "refused" else f"{outcome.way} {outcome.words}"
+
+
+def refusals(row: Row) -> list[str]:
+    """A line for each combination that a type refuses."""
+    found = []
+    for outcome, combination in zip(row.outcomes, COMBINATIONS, strict=True):
+        if outcome.way == "refused" and row.kind == "encoder" and combination[0] == "sft":
+            found.append("- encoders, sft: an encoder predicts no next token")
+        elif outcome.way == "refused":
+            found.append(f"- `{row.model_type}`, {' '.join(combination)}: {outcome.words}")
+    return found
 
 
 def listed(title: str, rows: list[Row]) -> str:

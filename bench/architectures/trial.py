@@ -23,7 +23,7 @@ OBJECTIVES, DTYPES = ("classify", "sft"), ("float32", "bfloat16")
 COMBINATIONS = tuple((objective, dtype) for objective in OBJECTIVES for dtype in DTYPES)
 WORDS = {0: ("good", "bad"), 1: ("bad", "good"), 2: ("good", "good")}
 QUANTISED = 0.5  # of the weights, at least; what is left weighs more in a tiny model
-TRAINED = 16  # battles; eight more are predicted
+BATTLES, TRAINED = 12, 8  # the others are predicted
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def params(objective: str, dtype: str, way: str) -> Params:
 
 
 def battles() -> pd.DataFrame:
-    """24 battles of one to three turns and of several lengths."""
+    """A few battles of one to three turns and of several lengths."""
     rows = []
-    for i in range(24):
+    for i in range(BATTLES):
         turns, (a, b) = 1 + i % 3, WORDS[i % 3]
         row = {"id": f"battle-{i}", "group": i, "label": i % 3}
         row["prompt"] = [f"question {i} turn {turn}" for turn in range(turns)]

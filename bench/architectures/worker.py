@@ -20,12 +20,12 @@ class Worker:
 
     def __call__(self, model_type: str) -> list[Outcome]:
         """The type's outcomes; those of a process that died or hung are defects."""
-        self._pipe.send(model_type)
         try:
+            self._pipe.send(model_type)
             if self._pipe.poll(LONGEST):
                 return self._pipe.recv()
             words = f"no end after {LONGEST:g} s"
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             words = f"the process ended with exit code {self._process.exitcode}"
         self.stop()

@@ -29,15 +29,14 @@ def random_base(config: PreTrainedConfig, train: Train, device: torch.device) ->
         replace_with_bnb_linear(base, how.llm_int8_skip_modules, how)
         base.is_loaded_in_4bit = True
     torch.manual_seed(0)
-    stacked = stock.stacked(stock.text_model(base)) if how else []
-    for module in list(base.modules()):
+    layers = {id(module) for module in stock.decoder_layers(stock.text_model(base)).modules()}
+    for name, module in list(base.named_modules()):
         if isinstance(module, Linear4bit):
             _fill_quantised(module, base, dtype, device)
         else:
             _fill(module, base, device)
-            for owner, own in stacked:
-                if owner is module:
-                    stock.quantise_parameter(module, own, train)
+            if how and id(module) in layers:
+                stock.quantise_experts(name, module, train)
     for module in base.modules():
         if isinstance(module, Linear4bit):  # on some CPUs it would repack the weight in place
             module.support_avx512bf16_for_cpu = False

@@ -46,10 +46,11 @@ def build_plain(weights: Path, train: Train, device: torch.device) -> PeftModel:
 def adapt(base: PreTrainedModel, train: Train) -> PeftModel:
     """Freeze a base, add PEFT's adapter and, to classify, a head of zeros."""
     classify = train.objective == "classify"
-    if classify:
-        give_head(base)
-    transformers.set_seed(train.seed)  # whatever loading has drawn, the adapter starts alike
-    model = get_peft_model(base, _lora(base, train, classify))
+    with stock.explained(f"a {type(base).__name__} takes no head or no adapter"):
+        if classify:
+            give_head(base)
+        transformers.set_seed(train.seed)  # whatever loading has drawn, the adapter starts alike
+        model = get_peft_model(base, _lora(base, train, classify))
     if classify:
         head(model).float()
     return model

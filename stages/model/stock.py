@@ -16,6 +16,7 @@ from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     BitsAndBytesConfig,
@@ -119,7 +120,11 @@ def language_model(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], Pre
     if is_encoder(config):
         kind = MODEL_MAPPING[type(config)]
         return kind[0] if isinstance(kind, tuple) else kind, config  # Funnel has two
-    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+    mappings = (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    )
     kinds = [mapping[type(config)] for mapping in mappings if type(config) in mapping]
     named = [kind for kind in kinds if kind.__name__ in (config.architectures or [])]
     if kinds:
@@ -172,10 +177,13 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
     if isinstance(model, own) or not issubclass(own, PreTrainedModel):
         _drop_towers(model, decoder)
         return model
-    with torch.device("meta"):
-        text = own(decoder.config)
-    setattr(text, text.base_model_prefix, decoder)
-    text.set_output_embeddings(model.get_output_embeddings())
+    if isinstance(decoder, own):
+        text = decoder
+    else:
+        with torch.device("meta"):
+            text = own(decoder.config)
+        setattr(text, text.base_model_prefix, decoder)
+        text.set_output_embeddings(model.get_output_embeddings())
     for name in ("is_loaded_in_4bit", "is_quantized", "quantization_method", "hf_quantizer"):
         if hasattr(model, name):
             setattr(text, name, getattr(model, name))
@@ -231,13 +239,13 @@ def _linear(module: nn.Module) -> bool:
     return known or type(module).__name__ in LINEAR
 
 
-def stacked(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Parameters that hold the matrices of all experts: modules of a layer, and names in them."""
+def stacked(name: str, module: nn.Module) -> list[str]:
+    """Which of a module's own parameters hold the matrices of all experts."""
+    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or LEFT.search(name):
+        return []
     return [
-        (module, own)
-        for name, module in decoder_layers(model).named_modules()
+        own
         for own, parameter in module.named_parameters(recurse=False)
-        if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not LEFT.search(name)
         if parameter.ndim == 3 or (parameter.ndim == 2 and EXPERTS.search(f"{name}.{own}"))
         if not NO_MATRIX.search(own)
     ]
@@ -292,14 +300,15 @@ def quantise_the_rest(model: PreTrainedModel, train: Train, dtype: torch.dtype) 
         if type(module) is nn.Linear or type(module).__name__ in LINEAR:
             model.set_submodule(name, _quantised(module, train, dtype))
     model.is_loaded_in_4bit = True  # as PEFT asks
-    for module, own in stacked(text_model(model)):
-        quantise_parameter(module, own, train)
+    for name, module in list(decoder_layers(text_model(model)).named_modules()):
+        quantise_experts(name, module, train)
 
 
-def quantise_parameter(module: nn.Module, own: str, train: Train) -> None:
-    """Store a module's stacked experts in 4 bits."""
-    how = {"compress_statistics": train.quantization.double}
-    replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
+def quantise_experts(name: str, module: nn.Module, train: Train) -> None:
+    """Store a module's own parameters in 4 bits where they hold the matrices of all experts."""
+    for own in stacked(name, module):
+        how = {"compress_statistics": train.quantization.double}
+        replace_parameter_4bit(module, own, quant_type=train.quantization.type, **how)
 
 
 def stacked_experts(model: nn.Module) -> bool:

@@ -64,11 +64,15 @@ def _head_names(model: PreTrainedModel) -> set[str]:
 
 def _misshapen(model: PreTrainedModel) -> list[str]:
     """Quantised matrices of other sizes than their module's, which transformers does not report."""
-    return [
-        f"{name}.weight"
+    states = {
+        name: (module, getattr(module.weight, "quant_state", None))
         for name, module in model.named_modules()
         if isinstance(module, Linear4bit)
-        if tuple(module.weight.quant_state.shape) != (module.out_features, module.in_features)
+    }
+    return [
+        f"{name}.weight"
+        for name, (module, state) in states.items()
+        if state and tuple(state.shape) != (module.out_features, module.in_features)
     ]
 
 

@@ -13,9 +13,9 @@ from stages.model.build import build_plain
 from stages.model.examples import Examples
 from stages.model.head import round_logits, unround_logits
 from stages.model.passes import Compute
-from stages.training.gates.gate import Gate, GateFailed
+from stages.training.gates.gate import Gate, GateFailed, require
 from stages.training.gates.probe import probing
-from stages.training.gates.reference import SAME, Reference, reference
+from stages.training.gates.reference import EXACT, SAME, Reference, reference
 
 
 def load(
@@ -53,7 +53,7 @@ def choose(
         taken = replace(compute, way=way.name)
         try:
             way.enter(model, taken, train)
-            same(model, few, taken, expected)
+            _tried(model, few, taken, expected)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever an architecture that we do not know raises
@@ -74,6 +74,15 @@ def same(model: PeftModel, few: Examples, compute: Compute, expected: Reference)
     """
     with probing(model):
         return SAME.require(model, few, compute, expected)
+
+
+def _tried(model: PeftModel, few: Examples, compute: Compute, expected: Reference) -> None:
+    """Run these gates, and in float32 the one that sees what half precision could hide."""
+    with probing(model):
+        found = SAME.outcomes(model, few, compute, expected)
+        if not sharding.sharded(model):
+            found += EXACT.outcomes(model, few, compute, expected)
+    require(found)
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,10 @@ def _refusal(train: Train, failed: list[tuple[Way, Exception]]) -> Exception:
         )
     if train.way == "fast":
         return UserError(f"train.way is fast. {_why_not(failed)} Set it to auto")
-    return failed[-1][1]
+    last = failed[-1][1]
+    if isinstance(last, UserError):
+        return last
+    return UserError(f"this backbone cannot be trained. {_why_not(failed)} Take another backbone")
 
 
 def _why_not(failed: list[tuple[Way, Exception]]) -> str:
@@ -142,4 +154,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, GateFailed):
         found = "; ".join(f"{g.name}: {g.value}, expected {g.expected}" for g in error.gates)
         return f"does not compute what transformers does ({found})"
-    return f"does not know its layers ({type(error).__name__}: {error})"
+    return f"fails on its layers ({type(error).__name__}: {error})"

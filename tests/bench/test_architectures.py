@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.architectures import tiny
+from bench.architectures import page, tiny, worker
 from bench.architectures.check import check, load
+from bench.architectures.trial import Outcome
 
 PICKED = [
     "bert",
@@ -76,3 +77,32 @@ def test_no_tensor_is_constant(model_type, tmp_path):
     model, _ = load(model_type, tmp_path)
     text = [(name, w) for name, w in model.named_parameters() if w.numel() > 1]
     assert [name for name, weight in text if weight.unique().numel() == 1] == []
+
+
+def test_the_page_sums_up_and_says_why_something_is_refused():
+    fast, plain = Outcome("fast", "1e-07"), Outcome("plain", "0.01")
+    refused, encoder = Outcome("refused", "too new"), Outcome("refused", "an encoder")
+    text = page.text(
+        [
+            page.Row("causal", "quick", [fast] * 4),
+            page.Row("causal", "half", [fast, plain, fast, refused]),
+            page.Row("encoder", "both", [plain, plain, encoder, encoder]),
+            page.Row("multimodal", "never", [refused] * 4),
+        ]
+    )
+    assert "4 types: 1 fast, 2 plain, 0 alone, 1 refused" in text
+    assert "| half | fast 1e-07 | plain 0.01 | fast 1e-07 | refused |" in text
+    assert "- `half`, sft bfloat16: too new" in text
+    assert "- `never`: too new" in text
+    assert text.count("an encoder predicts no next token") == 1
+
+
+def test_a_type_that_ends_its_process_or_hangs_is_a_defect_and_the_next_one_is_tried(monkeypatch):
+    monkeypatch.setattr(worker, "LONGEST", 0.01)
+    one = worker.Worker()
+    assert {o.way for o in one("llama")} == {"defect"}
+    monkeypatch.setattr(worker, "LONGEST", 120)
+    one._process.kill()
+    assert {o.way for o in one("bart")} == {"defect"}
+    assert {o.way for o in one("bart")} == {"refused"}
+    one.stop()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from stages.config.errors import UserError
 from stages.config.params import Quantization
@@ -78,12 +79,10 @@ def test_sums_are_in_one_order_only_while_that_is_wanted():
     indirect=["gpu"],
 )
 def test_every_gpu_gets_what_it_can_compute(gpu, tiny, architecture, dtype, kernel):
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(tiny(architecture))
+    model = AutoModelForCausalLM.from_pretrained(tiny(architecture))
     assert compute_dtype("auto", CUDA) == dtype
-    assert attention.fastest(config, dtype, CUDA) == kernel
-    assert attention.fastest(config, torch.float32, CUDA) == PACKED, "kernels are half precision"
+    assert attention.fastest(model, dtype, CUDA) == kernel
+    assert attention.fastest(model, torch.float32, CUDA) == PACKED, "kernels are half precision"
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])

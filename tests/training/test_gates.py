@@ -12,10 +12,11 @@ from torch import nn
 
 from stages.config.errors import UserError
 from stages.model import build as model
+from stages.model import packed
 from stages.model.attention import segments
 from stages.model.build import build
 from stages.model.examples import Examples
-from stages.model.head import head
+from stages.model.head import adapter_parameters, head
 from stages.model.layers import decoder_layers
 from stages.model.objective import Objective
 from stages.model.passes import Compute
@@ -81,7 +82,7 @@ def pool_where(setting, position):
 def test_1_the_pad_token_stands_inside_the_text_and_is_pooled(setting):
     pad = setting.examples.encode(0).ids[3]
     pool_where(setting, lambda ids: (ids == pad).int().argmax() - 1)
-    assert "pooled_token" in setting.failed()
+    assert "as_transformers" in setting.failed()
 
 
 def test_2_a_padded_position_is_pooled(setting):
@@ -96,7 +97,7 @@ def test_2_a_padded_position_is_pooled(setting):
         return base.score(hidden[:, -1].float())
 
     base.forward = forward
-    assert "pooled_token" in setting.failed()
+    assert "as_transformers" in setting.failed()
 
 
 def test_3_the_head_starts_at_random(setting):
@@ -106,10 +107,15 @@ def test_3_the_head_starts_at_random(setting):
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_4_the_head_is_not_saved(setting, monkeypatch, trained):
-    whole = model._lora(setting.params.train, classify=True)
-    whole.task_type, whole.modules_to_save = peft.TaskType.FEATURE_EXTRACTION, None
-    monkeypatch.setattr(model, "_lora", lambda *_: whole)
-    setting.model = build(setting.checkpoint, setting.params.train, CPU)
+    whole = model._lora
+
+    def headless(*given):
+        config = whole(*given)
+        config.task_type, config.modules_to_save = peft.TaskType.FEATURE_EXTRACTION, None
+        return config
+
+    monkeypatch.setattr(model, "_lora", headless)
+    setting.load(setting.params.train)
     setting.base.score.weight.requires_grad_(trained)
     assert setting.failed() >= ({"reload"} if trained else {"head"})
 
@@ -129,9 +135,9 @@ def test_6_checkpointing_without_input_gradients(setting):
 
 
 def test_7_the_adapter_is_in_half_precision(setting):
-    for parameter in model.adapter_parameters(setting.model).values():
+    for parameter in adapter_parameters(setting.model).values():
         parameter.data = parameter.data.bfloat16()
-    assert setting.failed() == {"adapter_dtype"}
+    assert "adapter_dtype" in setting.failed()
 
 
 def test_7_float16_overflows(setting):
@@ -146,7 +152,7 @@ def test_7_float16_overflows(setting):
 @pytest.mark.parametrize("start", [[], [0, 0]], ids=["dropped", "doubled"])
 def test_8_the_start_token_is_dropped_or_doubled(setting, start):
     setting.examples.template.start = start
-    assert setting.failed() == {"special_tokens"}
+    assert "special_tokens" in setting.failed()
 
 
 def test_8_a_text_makes_a_special_token(setting):
@@ -170,7 +176,7 @@ def test_10_the_loss_is_the_mean_of_row_means(setting, monkeypatch):
     def mean_of_rows(model_, ids, labels, compute, backward, batch_size=None):
         labels = compute.objective.targets(labels)
         for row in gates_pack(ids, compute.token_budget):
-            logits, targets = model.logits(model_, row), labels[row.index]
+            logits, targets = packed.logits(model_, row), labels[row.index]
             losses = compute.objective.loss(logits, targets, torch.zeros(len(targets), 3))
             backward(losses.mean())
         return losses.mean().detach()
@@ -184,7 +190,8 @@ def test_10_the_loss_is_the_mean_of_row_means(setting, monkeypatch):
 def test_11_gemma_2_on_a_kernel_without_soft_capping(tiny, battles, params):
     setting = Setting(tiny("gemma2"), battles, params)
     setting.model.config._attn_implementation = "sdpa"
-    assert setting.failed() == {"soft_capping"}
+    found = built.BUILT.outcomes(setting.model, setting.compute, params.quantised)
+    assert [gate.name for gate in found if not gate.passed] == ["soft_capping"]
     with pytest.raises(UserError, match="sdpa leaves out"):
         build(tiny("gemma2"), params.train.model_copy(update={"attention": "sdpa"}), CPU)
 
@@ -260,7 +267,7 @@ def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
 def test_every_gate_is_checked_and_says_what_its_failure_means_and_what_causes_it(setting):
     passed = setting.check() + built.TRAINED.outcomes(setting.model)
     kinds = [kind for phase in order.PHASES for kind in phase.kinds]
-    elsewhere = {"training_loss", "compiled", "recorded"}
+    elsewhere = {"training_loss", "compiled", "recorded", "exact"}
     assert {gate.name for gate in passed} | elsewhere == {kind.name for kind in kinds}
     assert all(kind.means and kind.causes for kind in kinds)
 

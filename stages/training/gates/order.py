@@ -15,6 +15,7 @@ PHASES = (
     votes.ALL,
     votes.SHOWN,
     built.BUILT,
+    reference.EXACT,
     reference.SAME,
     passes.FIRST,
     passes.PROBED,
