@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -26,7 +27,7 @@ def check(model_type: str, folder: Path) -> str:
         return f"{reached}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def auto_class(model_type: str) -> type:
+def auto_class(model_type: str) -> Any:
     """The auto class of transformers that loads a model type with a head over the vocabulary."""
     if model_type in auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES:
         return transformers.AutoModelForMultimodalLM

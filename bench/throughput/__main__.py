@@ -24,6 +24,7 @@ import yaml
 from pydantic import ValidationError
 
 from bench.throughput import agreement, device, published, tables
+from bench.throughput.agreement import Outcome
 from bench.throughput.lengths import arena_lengths, batches
 from bench.throughput.measure import PATHS, PHASES, Bench, measure, reference, say
 from bench.throughput.random_weights import linear_parameters
@@ -51,7 +52,8 @@ def main() -> None:
     together = args.only is None and args.memory is None and device.both_fit(bench.device)
     names = [args.only] if args.only else list(PATHS)
     exact = None if args.only else reference(bench)
-    paths, outcomes = {}, {}
+    paths: dict[str, dict] = {}
+    outcomes: dict[str, Outcome] = {}
     for group in [names] if together else [[name] for name in names]:
         measured, computed = measure(group, bench)
         paths, outcomes = paths | measured, outcomes | computed
@@ -121,9 +123,10 @@ def _set(raw: dict, place: str, value: str = "") -> None:
     """Put a value, written as in params.yaml, where the dotted path says."""
     *sections, key = place.split(".")
     for name in sections:
-        raw = raw.get(name)
-        if not isinstance(raw, dict):
+        inner = raw.get(name)
+        if not isinstance(inner, dict):
             raise UserError(f"-S {place}: params.yaml has no section {name!r} there")
+        raw = inner
     raw[key] = yaml.safe_load(value)
 
 

@@ -65,7 +65,7 @@ def compare(
         or the project's error against the reference at most `ROUNDING` times the stock recipe's.
     """
     errors = _errors(project, stock)
-    found = {**errors, "limit": LIMIT[dtype]}
+    found: dict[str, float | dict] = {**errors, "limit": LIMIT[dtype]}
     same = {kind: error <= LIMIT[dtype] for kind, error in errors.items()}
     if reference:
         off = {"project": _errors(project, reference), "stock": _errors(stock, reference)}

@@ -21,7 +21,7 @@ from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.devices import processes
 
-PATHS = {"stock": Stock, "project": Project}
+PATHS: dict[str, type[Stock] | type[Project]] = {"stock": Stock, "project": Project}
 PHASES = ("training", "inference")
 START = time.perf_counter()
 
@@ -79,8 +79,9 @@ def measure(names: Sequence[str], bench: Bench) -> tuple[dict[str, dict], dict[s
     Raises:
         UserError: several paths do not fit together.
     """
+    runs: dict[str, Run] = {}
     try:
-        runs = load_paths(names, bench)
+        runs |= load_paths(names, bench)
         outcomes = {name: outcome(run.path, bench.batches[0]) for name, run in runs.items()}
         say("loss and gradients of one batch computed")
         measured = {name: facts(run.path) for name, run in runs.items()}
@@ -97,7 +98,7 @@ def measure(names: Sequence[str], bench: Bench) -> tuple[dict[str, dict], dict[s
         say(f"{names[0]}: {error}")
         return {names[0]: {"error": "out of memory"}}, {}
     finally:
-        runs = None
+        del runs
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -135,7 +136,7 @@ def facts(path: Stock | Project) -> dict:
 
 def time_in_turns(runs: Mapping[str, Run], phase: str, bench: Bench) -> dict[str, dict]:
     """Tokens per second of each round, settling left out, peak memory and a profile if wanted."""
-    found = {name: {"rounds": [], "peak_gib": None} for name in runs}
+    found: dict[str, dict] = {name: {"rounds": [], "peak_gib": None} for name in runs}
     settling = {name: run.path.settling for name, run in runs.items()}
     for number in range(-max(settling.values()), bench.rounds):
         for name in (name for name in runs if number >= -settling[name]):

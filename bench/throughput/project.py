@@ -1,5 +1,8 @@
 """This project's path, by the functions that the stage `train` calls, in its order."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -11,7 +14,7 @@ from stages.model.build import adapt
 from stages.model.examples import Examples
 from stages.model.packing import share
 from stages.model.passes import accumulate, class_logits, compute_for
-from stages.model.prompts import Encoded
+from stages.model.prompts import Encoded, Round, Template
 from stages.training import way
 from stages.training.fast import make_fast, repeatable
 
@@ -23,7 +26,9 @@ class Project:
 
     def __init__(self, base: PreTrainedModel, params: Params, batch: Batch) -> None:
         self.model = adapt(base, params.train)
-        few = Examples(range(3), batch.ids[:3], batch.labels[:3], np.zeros((3, 3)), Verbatim())
+        names, template = ["0", "1", "2"], cast(Template, Verbatim())
+        rounds = cast(Sequence[Sequence[Round]], batch.ids[:3])
+        few = Examples(names, rounds, batch.labels[:3], np.zeros((3, 3)), template)
         compute = compute_for(params, None)
         with repeatable():
             compute, expected = way.choose(self.model, few, compute, params.train)

@@ -8,6 +8,7 @@ from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_tr
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
+from transformers.utils import ModelOutput
 
 from bench.throughput.lengths import Batch
 from bench.throughput.published import PAD
@@ -75,7 +76,7 @@ class Stock:
             out[index] = self._forward([ids[i] for i in index]).logits.float().cpu()
         return out
 
-    def _forward(self, ids: list[list[int]], labels: Tensor | None = None):
+    def _forward(self, ids: list[list[int]], labels: Tensor | None = None) -> ModelOutput:
         tokens = pad_sequence([torch.tensor(each) for each in ids], True, PAD).to(self.device)
         half = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=half):

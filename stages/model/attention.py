@@ -137,14 +137,12 @@ def packed_attention(
     """
     lengths = segments.lengths if segments else (query.shape[2],)
     window = _binding(sliding_window, max(lengths))
-    parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
+    queries, keys, values = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
+    parts = zip(queries, keys, values, strict=True)
     if softcap is None and s_aux is None:
-        out = [_attend(*qkv, scaling, window) for qkv in zip(*parts, strict=True)]
+        out = [_attend(q, k, v, scaling, window) for q, k, v in parts]
     else:
-        out = [
-            _attend_plainly(*qkv, scaling, window, softcap, s_aux)
-            for qkv in zip(*parts, strict=True)
-        ]
+        out = [_attend_plainly(q, k, v, scaling, window, softcap, s_aux) for q, k, v in parts]
     return torch.cat(out, dim=2).transpose(1, 2).contiguous(), None
 
 

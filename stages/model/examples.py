@@ -43,10 +43,13 @@ class Examples:
 
     def subset(self, index: Sequence[int]) -> "Examples":
         """The examples at these places."""
-        ids, rounds, labels = (
-            [values[i] for i in index] for values in (self.ids, self.rounds, self.labels)
+        return Examples(
+            [self.ids[i] for i in index],
+            [self.rounds[i] for i in index],
+            [self.labels[i] for i in index],
+            self.offsets[list(index)],
+            self.template,
         )
-        return Examples(ids, rounds, labels, self.offsets[list(index)], self.template)
 
 
 def tokenize(

@@ -6,7 +6,7 @@ itself, in the base's dtype, and the input is the only activation kept for the b
 still owns the modules: their parameters, names and files are its own.
 """
 
-import functools
+from typing import Any
 
 import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit
@@ -42,9 +42,13 @@ def unfuse(model: PeftModel) -> None:
             layer.__class__ = type(layer).__base__
 
 
-@functools.cache
+FUSED: dict[type[LoraLayer], type[LoraLayer]] = {}  # one class for all layers of a kind
+
+
 def _fused(kind: type[LoraLayer]) -> type[LoraLayer]:
-    return type(f"Fused{kind.__name__}", (kind,), {"forward": adapted})
+    if kind not in FUSED:
+        FUSED[kind] = type(f"Fused{kind.__name__}", (kind,), {"forward": adapted})
+    return FUSED[kind]
 
 
 def adapted(layer: LoraLayer, x: Tensor) -> Tensor:
@@ -82,14 +86,14 @@ class _Adapted(torch.autograd.Function):
         return out.view(*x.shape[:-1], -1), low
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
         x, dropped, weight, ctx.state, _, a, b, ctx.scaling = inputs
         ctx.separate, ctx.adapter = dropped is not None, a.dtype
         ctx.save_for_backward(dropped if ctx.separate else x, output[1], weight, a, b)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor, _: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor | None, ...]:
         x, low, weight, a, b = ctx.saved_tensors
         gradient = _rows(gradient)
         grad_low = (gradient @ b.to(x.dtype)) * ctx.scaling

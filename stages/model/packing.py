@@ -63,7 +63,8 @@ class Row:
 
     def with_tensors(self, tensors: Iterable[torch.Tensor]) -> "Row":
         """The same row with other tensors."""
-        return Row(*tensors, self.lengths, self.longest, self.index)
+        input_ids, position_ids, bounds = tensors
+        return Row(input_ids, position_ids, bounds, self.lengths, self.longest, self.index)
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -19,6 +19,7 @@ from stages.model.objective import Objective
 from stages.model.packing import Row, pack, send
 from stages.model.prompts import answer_ids
 
+WayName = Literal["fast", "plain", "alone"]
 LONGER = 2  # a layer's intermediate results are less than half of what a few layers keep
 
 
@@ -39,28 +40,30 @@ class Compute:
     dtype: torch.dtype
     token_budget: int
     recorder: Recorder | None = None
-    way: Literal["fast", "plain", "alone"] = "fast"
+    way: WayName = "fast"
 
     @property
     def packed(self) -> bool:
         """Whether examples are packed into rows."""
         return self.way == "fast"
 
-    def rows(self, ids: Sequence[Sequence[int]]) -> list[Row] | list[plain.Batch]:
+    def rows(self, ids: Sequence[Sequence[int]]) -> Sequence[Row | plain.Batch]:
         """Examples packed into rows; longer ones where nothing is kept for a backward pass."""
         budget = self.token_budget * (1 if torch.is_grad_enabled() else LONGER)
         if not self.packed:
             return plain.batches(ids, budget, padding=self.way == "plain")
-        return pack(ids, budget, self.recorder and self.recorder.grid)
+        return pack(ids, budget, self.recorder.grid if self.recorder else None)
 
     def logits(self, model: PeftModel, row: Row | plain.Batch) -> Tensor:
         """What the head says at each example's last token: (examples, classes or vocabulary)."""
-        return packed.logits(model, row) if self.packed else plain.logits(model, row)
+        return packed.logits(model, row) if isinstance(row, Row) else plain.logits(model, row)
 
-    def run(self, work: Callable[..., Tensor], row: Row, *others: Tensor) -> Tensor:
+    def run(self, work: Callable[..., Tensor], row: Row | plain.Batch, *others: Tensor) -> Tensor:
         """A pass over a row, on the device."""
-        on_device = (row.to(self.device), *(send(tensor, self.device) for tensor in others))
-        return self.recorder(work, *on_device) if self.recorder else work(*on_device)
+        there, beside = row.to(self.device), [send(tensor, self.device) for tensor in others]
+        if self.recorder and isinstance(there, Row):
+            return self.recorder(work, there, *beside)
+        return work(there, *beside)
 
 
 def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase) -> Compute:
@@ -97,7 +100,7 @@ def accumulate(
         The mean loss, detached.
     """
 
-    def part(row: Row, targets: Tensor, weights: Tensor, added: Tensor) -> Tensor:
+    def part(row: Row | plain.Batch, targets: Tensor, weights: Tensor, added: Tensor) -> Tensor:
         loss = compute.objective.loss(compute.logits(model, row), targets, added) @ weights
         backward(loss)
         return loss.detach()
@@ -128,7 +131,7 @@ def class_logits(
         progress: what a progress bar is to call it; no bar if None.
     """
 
-    def of(row: Row) -> Tensor:
+    def of(row: Row | plain.Batch) -> Tensor:
         return compute.objective.class_logits(compute.logits(model, row))
 
     index, found = [], []  # the GPU is waited for once, at the end

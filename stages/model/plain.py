@@ -43,8 +43,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on a device."""
-        tensors = (self.input_ids, self.attention_mask, self.last)
-        return Batch(*(send(tensor, device) for tensor in tensors), self.index)
+        ids, mask = send(self.input_ids, device), send(self.attention_mask, device)
+        return Batch(ids, mask, send(self.last, device), self.index)
 
 
 def batches(examples: Sequence[Sequence[int]], budget: int, padding: bool = True) -> list[Batch]:

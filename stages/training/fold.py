@@ -3,6 +3,7 @@
 import platform
 import resource
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def a_few(examples: Examples) -> Examples:
     return examples.subset([by_length[0], by_length[len(by_length) // 2], by_length[-1]])
 
 
-def _log_loss(logits: np.ndarray, labels: list[int]) -> float:
+def _log_loss(logits: np.ndarray, labels: Sequence[int]) -> float:
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.tensor(labels))
     return loss.item()
 

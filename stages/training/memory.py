@@ -59,7 +59,7 @@ def fit(
         UserError: not even one example fits with every layer recomputed.
     """
     layers = len(decoder_layers(model))
-    if wanted != "auto":
+    if isinstance(wanted, int):
         plan = Plan(compute.token_budget, min(wanted, layers), layers)
     elif compute.device.type == "cpu":
         plan = Plan(compute.token_budget, 0, layers)
@@ -89,7 +89,8 @@ def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens:
         UserError: not even one example fits.
     """
     cuda, base = compute.device.type == "cuda", model.get_base_model()
-    recomputed = (cuda if wanted == "auto" else wanted > 0) and base.supports_gradient_checkpointing
+    asked = wanted > 0 if isinstance(wanted, int) else cuda
+    recomputed = asked and base.supports_gradient_checkpointing
     if recomputed:
         base.activation_checkpointing_enable({"use_reentrant": False})
     tokens, layers = compute.token_budget, len(decoder_layers(model))

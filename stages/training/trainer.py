@@ -114,7 +114,7 @@ class PackedTrainer(Trainer):
         )
         idle = _idle(self.model, batch.ids, self.compute)
         loss = self._accumulate_in_memory(model, batch)
-        for _ in range(idle):
+        for _pass in range(idle):
             self._accumulate(model, NOTHING)
         processes.add_up(loss, self.trained)
         if self.accelerator.scaler:

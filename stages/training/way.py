@@ -12,7 +12,7 @@ from stages.model import packed, sharding
 from stages.model.build import build_plain
 from stages.model.examples import Examples
 from stages.model.head import round_logits, unround_logits
-from stages.model.passes import Compute
+from stages.model.passes import Compute, WayName
 from stages.training.gates.gate import Gate, GateFailed, require
 from stages.training.gates.probe import probing
 from stages.training.gates.reference import EXACT, SAME, Reference, reference
@@ -95,7 +95,7 @@ class Way:
         costs: what it is and what it costs, in words.
     """
 
-    name: str
+    name: WayName
     short: bool = False
     costs: str = ""
 
