@@ -225,6 +225,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "mamba2": {"num_heads": 8},
     "mimi": {"upsample_groups": 64},
+    "minicpm3": {"dim_model_base": 32},
     # all layers have the window, so that nothing beyond two of them is read
     "ministral": {"sliding_window": 64},
     "mistral": {"sliding_window": 64},

@@ -1,5 +1,6 @@
 """A process that tries model types one after another, and is started again if one takes it down."""
 
+import contextlib
 import gc
 import multiprocessing
 from multiprocessing.connection import Connection
@@ -33,7 +34,9 @@ class Worker:
         return [Outcome("defect", words)] * len(COMBINATIONS)
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, which ends by itself unless it hangs."""
+        self._pipe.close()
+        self._process.join(1)
         self._process.kill()
         self._process.join()
 
@@ -49,5 +52,6 @@ def _serve(pipe: Connection) -> None:
     torch.set_num_threads(1)
     quiet()
     gc.freeze()  # else each fold looks through all that was imported
-    while True:
-        pipe.send(outcomes(pipe.recv()))
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            pipe.send(outcomes(pipe.recv()))
