@@ -1,4 +1,9 @@
-"""Take every architecture through one tiny fold, and write docs/backbones.md."""
+"""Take every architecture through one tiny fold, and write docs/backbones.md.
+
+    python -m bench.architectures [TYPE ...] [--processes N]
+
+A type alone is tried and writes nothing. All of them take half an hour of one core.
+"""
 
 import argparse
 import time
@@ -18,7 +23,11 @@ KINDS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.architectures", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.architectures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("types", nargs="*", help="only these model types; writes no document")
     parser.add_argument("--processes", type=int, default=1, help="types tried at one time")
     arguments = parser.parse_args()

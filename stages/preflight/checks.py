@@ -34,8 +34,8 @@ QUANTISED = re.compile(
 # A factor lengthens these from what the model was made with; others count it in already.
 LENGTHENED = {"linear", "dynamic", "yarn"}
 RECURRENT = {"rwkv"}  # its context_length bounds nothing
-# The tokens that a tokenizer itself may put beside a text.
-OWN_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token")
+# The tokens that a tokenizer itself may put beside a text; none is padded here by its own.
+OWN_TOKENS = ("bos_token", "eos_token", "unk_token", "cls_token", "sep_token")
 
 
 def known_to_transformers(found: Candidate) -> None:

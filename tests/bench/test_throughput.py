@@ -10,7 +10,7 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM
 
 from bench.throughput import agreement, kernels, lengths, published
 from bench.throughput.__main__ import FLOPS, main, override, prepare, require_agreement
@@ -134,13 +134,13 @@ def test_random_weights_are_a_quantised_checkpoint_in_the_librarys_start(backbon
     setup = bench(backbone, set=["train.dtype=float32"])
     base = random_base(setup.config, setup.params.train, CPU)
     linear = [m for m in base.modules() if isinstance(m, Linear4bit)]
-    assert len(linear) == 14 and not isinstance(base.score, Linear4bit)
+    assert len(linear) == 14 and not isinstance(base.get_output_embeddings(), Linear4bit)
     for module in linear:
         weight = dequantize_4bit(module.weight, module.weight.quant_state)
         assert weight.std().item() == pytest.approx(setup.config.initializer_range, rel=0.1)
         assert module.weight.quant_state.nested
     found = dict(base.named_buffers())
-    expected = AutoModelForSequenceClassification.from_config(setup.config)
+    expected = AutoModelForCausalLM.from_config(setup.config)
     for name, buffer in expected.named_buffers():
         torch.testing.assert_close(found[name], buffer)
     own = {n: p for n, p in expected.named_parameters() if "norm" in n}
@@ -190,7 +190,7 @@ def test_a_planted_difference_is_caught(planted, dtype, monkeypatch):
         def leaking(lengths, *others):
             return replace(segments(lengths, *others), lengths=(sum(lengths),))
 
-        monkeypatch.setattr("stages.model.build.segments", leaking)
+        monkeypatch.setattr("stages.model.packed.segments", leaking)
     elif planted == "loss scale":
         accumulate = project.accumulate
 

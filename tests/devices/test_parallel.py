@@ -143,9 +143,10 @@ for kind in ("none", "nf4"):
     quantization = params.train.quantization.model_copy(update={"type": kind})
     train = params.train.model_copy(update={"quantization": quantization})
     found = []
-    for load in (build, sharding.build_sharded):
-        torch.manual_seed(0)
-        model = load(weights, train, cpu)
+    for in_shards in (False, True):
+        model = build(weights, train, cpu)
+        if in_shards:
+            sharding.shard(model, cpu)
         with probing(model):
             loss = accumulate(model, ids, labels, compute, lambda loss: loss.backward())
             trained = [p for p in model.parameters() if p.requires_grad]

@@ -63,7 +63,7 @@ def test_a_fold_leaves_predictions_in_both_orders_curves_and_its_cost(whole):
     assert curves[curves.validation_loss.notna()].epoch.tolist() == [1.0, 2.0]
     summary = whole.summary()
     assert summary["first_loss"] == pytest.approx(np.log(3), abs=1e-3)
-    assert {gate["name"] for gate in summary["gates"]} >= {"pooled_token", "adapter_moved"}
+    assert {gate["name"] for gate in summary["gates"]} >= {"as_transformers", "adapter_moved"}
     assert all(gate["passed"] for gate in summary["gates"])
     assert summary["steps"] == 6 and summary["tokens_seen"] > 0
     assert not list((whole.path / ".state/checkpoints").glob("*/")), "checkpoints are cleared"
@@ -96,7 +96,7 @@ def test_another_run_never_takes_up_that_checkpoint(workspace, tiny, change):
         workspace.raw["train"]["optimizer"]["weight_decay"] = 0.02
         workspace.write_params()
     else:
-        workspace.raw["backbones"]["llama"]["small"]["folder"] = str(tiny("qwen2"))
+        workspace.raw["backbones"]["llama"]["small"]["folder"] = str(tiny("gemma3"))
         workspace.write_params()
         workspace.run("weights")
     output = workspace.run("train", fold)
