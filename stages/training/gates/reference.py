@@ -28,9 +28,10 @@ from stages.training.gates.probe import logits_of, probing, relative, token_ids
 
 # On (model, examples, compute, Reference), probed; EXACT before layers are compiled or in shards.
 EXACT, SAME = Phase(), Phase()
-# In units of what half precision does: three times that is still rounding. Float32 keeps 16 bits
-# more than bfloat16, of which sums in another order may lose 6.
-LIMITS = {torch.float32: 2.0**-10, torch.bfloat16: 3.0, torch.float16: 3.0}
+# In units of what half precision does, which is measured on a few logits: five times that is still
+# rounding (a sound ModernBERT was found at 3.2 on a GPU), and float32 judges beside it. Float32
+# keeps 16 bits more than bfloat16, of which sums in another order may lose 6.
+LIMITS = {torch.float32: 2.0**-10, torch.bfloat16: 5.0, torch.float16: 5.0}
 
 
 @dataclass(frozen=True)
