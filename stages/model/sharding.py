@@ -24,7 +24,7 @@ def wanted() -> bool:
 
 def sharded(model: PeftModel) -> bool:
     """Whether a model's base is in shards."""
-    return any(isinstance(module, FSDPModule) for module in model.modules())
+    return isinstance(decoder_layers(model)[0], FSDPModule)
 
 
 def shard(model: PeftModel, device: torch.device) -> None:

@@ -157,6 +157,12 @@ def _without_lacking(
 
 def backbone(base: PreTrainedModel) -> nn.Module:
     """The part of a model that has the layers and not the head; all of an encoder."""
+    if not hasattr(base, "found_backbone"):  # every pass asks for it
+        base.found_backbone = (_backbone(base),)  # in a tuple: no second name for it
+    return base.found_backbone[0]
+
+
+def _backbone(base: PreTrainedModel) -> nn.Module:
     if reads_both_ways(base):
         return base
     layers = decoder_layers(base)

@@ -90,9 +90,7 @@ def compile_if_wanted(
     if not wanted or (wanted == "auto" and compute.device.type == "cpu"):
         return []
     if wanted == "auto" and stacked_experts(model):
-        print(
-            "layers are not compiled: their experts are stored in a way that the compiler repeats"
-        )
+        print("layers are not compiled: the compiler would compile each layer's experts anew")
         return []
     try:
         return compile_model(model, examples, compute)

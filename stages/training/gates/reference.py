@@ -209,12 +209,7 @@ def in_float32(model: PeftModel) -> Iterator[None]:
 
 @contextmanager
 def computing_in(model: PeftModel, dtype: torch.dtype) -> Iterator[None]:
-    """Let the base compute in another dtype for a while, on the weights that it has.
-
-    FlashAttention knows no float32; the plain attention over packed rows stands in for it.
-    """
-    base = model.get_base_model()
-    kernel = base.config._attn_implementation
+    """Let the base compute in another dtype for a while, on the weights that it has."""
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     layers = [m for m in model.modules() if isinstance(m, Linear4bit)]
     states = [m.weight.quant_state for m in layers]
@@ -229,12 +224,9 @@ def computing_in(model: PeftModel, dtype: torch.dtype) -> Iterator[None]:
         layer.compute_dtype = dtype
     for state in states:
         state.dtype = dtype
-    if kernel == VARLEN and dtype == torch.float32:
-        attend(base, PACKED)
     try:
         yield
     finally:
-        attend(base, kernel)
         for tensor, value in zip(own, values, strict=True):
             tensor.data = value
         for layer, was in zip(layers, computed, strict=True):
