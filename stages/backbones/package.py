@@ -106,6 +106,7 @@ def _dequantize(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    source["local_files_only"] = True  # else the tokenizer's file would say whether the hub is off
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
     # In float32, as llama.cpp stores Gemma's norms plus one: rounded before that is undone, they
     # would lose their digits.

