@@ -8,6 +8,7 @@ from stages.counting.features import count_features
 from stages.scoring.baselines import predict_baselines
 from stages.scoring.metrics import rungs
 from stages.scoring.predictions import columns
+from stages.votes.labels import votes_of
 from stages.votes.prepared import read_folded_battles
 
 
@@ -15,10 +16,10 @@ from stages.votes.prepared import read_folded_battles
 def main() -> None:
     """Write each baseline's out-of-fold predictions and their metrics."""
     params = load()
-    battles = read_folded_battles(["prompt", "response_a", "response_b", "label"])
+    battles = read_folded_battles(["prompt", "response_a", "response_b"])
     predictions = predict_baselines(battles, count_features(battles), battles.fold.to_numpy())
-    labels, groups = battles.label.to_numpy(), battles.group.to_numpy()
-    metrics = rungs(labels, predictions, groups, params.evaluate, params.seed)
+    votes, groups = votes_of(battles), battles.group.to_numpy()
+    metrics = rungs(votes, predictions, groups, params.evaluate, params.seed)
 
     BASELINE_PREDICTIONS.parent.mkdir(parents=True, exist_ok=True)
     table = battles[["id", "fold"]].assign(**columns(predictions))

@@ -16,6 +16,7 @@ from stages.scoring.predictions import (
     read_summaries,
 )
 from stages.scoring.sentences import printout
+from stages.votes.labels import votes_of
 from stages.votes.prepared import read_folded_battles
 from stages.votes.rows import TURNS
 
@@ -24,7 +25,7 @@ from stages.votes.rows import TURNS
 def main() -> None:
     """Write metrics, plots, out-of-fold table, calibration and provenance; print the result."""
     params = load()
-    rows = read_folded_battles(["label", *TURNS])
+    rows = read_folded_battles(["source", "language", *TURNS])
     predictions = read_predictions(rows)
     summaries, curves = read_summaries(params.split.folds), read_curves(params.split.folds)
     objective, offset = summaries[0]["objective"], summaries[0].get("offset", False)
@@ -40,8 +41,8 @@ def main() -> None:
     write_json(PROVENANCE, summaries)
     out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
     to_beat = metrics["baselines"][metrics["reference"]]
-    start = loss_before_training(objective, offset, to_beat)
-    write_plots(curves, rows.label.to_numpy(), probabilities["backbone"], to_beat, start)
+    start = loss_before_training(objective, offset, to_beat, metrics["n_classes"])
+    write_plots(curves, votes_of(rows), probabilities["backbone"], to_beat, start)
     name = summaries[0]["checkpoint"]["checkpoint"]
     print(printout(metrics, ladder, name, params.evaluate.confidence))
 

@@ -17,6 +17,7 @@ from stages.config.params import Params
 from stages.config.paths import PARAMS
 from stages.training.fold import train_fold
 from stages.training.gates.gate import GateFailed
+from stages.votes.labels import TARGETS
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVES, DTYPES = ("classify", "sft"), ("float32", "bfloat16")
@@ -100,7 +101,8 @@ def battles() -> pd.DataFrame:
     rows = []
     for i in range(BATTLES):
         turns, (a, b) = 1 + i % 3, WORDS[i % 3]
-        row = {"id": f"battle-{i}", "group": i, "label": i % 3}
+        row = {"id": f"battle-{i}", "group": i, "weight": 1.0}
+        row |= {name: float(place == i % 3) for place, name in enumerate(TARGETS)}
         row["prompt"] = [f"question {i} turn {turn}" for turn in range(turns)]
         row["response_a"] = [f"a {a} answer {i}"] * turns
         row["response_b"] = [f"a {b} reply {i}" * (1 + i % 4)] * turns

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -34,18 +35,17 @@ def parts_of_gain(combinations: list[Combination]) -> str:
 
 
 def _parts(run: Result, name: str) -> list[str]:
-    labels = run.rows.label.to_numpy()
-    before, after = (_two_losses(labels, run.probabilities(n)) for n in ("prior", name))
+    before, after = (_two_losses(run, run.probabilities(n)) for n in ("prior", name))
     on_ties, on_winner = before - after
     gains = {"all": on_ties + on_winner, "ties": on_ties, "winner": on_winner}
     return list(intervals(gains, run).values())
 
 
-def _two_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def _two_losses(run: Result, probabilities: np.ndarray) -> np.ndarray:
     """Log loss of tie or not, and of A or B given that it is no tie: (2, n)."""
     tie = probabilities[:, TIE]
-    of_tie = -np.log(np.where(labels == TIE, tie, 1 - tie))
-    return np.array([of_tie, scores.example_losses(labels, probabilities) - of_tie])
+    of_tie = -np.log(np.where(run.rows.label == TIE, tie, 1 - tie))
+    return np.array([of_tie, scores.example_losses(run.votes, probabilities) - of_tie])
 
 
 # What the predictions follow
@@ -105,10 +105,10 @@ def _by_fold(run: Result, longer: np.ndarray) -> Iterator[list[float]]:
         ab, ba, mean, counts = (
             run.probabilities(name)[rows] for name in ("ab", "ba", "backbone", "counts")
         )
-        (odds, tie), (odds_of_counts, tie_of_counts) = log_odds(mean), log_odds(counts)
+        (odds, tie), (odds_of_counts, tie_of_counts) = log_odds(mean).T, log_odds(counts).T
         yield [
-            scores.order_consistency(ab, ba),
-            spearmanr(log_odds(ab)[0], log_odds(ba)[0]).statistic,
+            scores.order_consistency(run.votes[rows], ab, ba),
+            spearmanr(log_odds(ab)[:, 0], log_odds(ba)[:, 0]).statistic,
             odds.std(),
             spearmanr(odds, longer[rows]).statistic,
             spearmanr(odds, odds_of_counts).statistic,
@@ -127,12 +127,15 @@ def second_stage(combinations: list[Combination]) -> str:
 
 
 def _fitted(run: Result) -> dict[str, str]:
-    labels, folds, groups = (run.rows[name].to_numpy() for name in ("label", "fold", "group"))
+    folds, groups = run.rows.fold.to_numpy(), run.rows.group.to_numpy()
     words, backbone = run.probabilities("tfidf_counts"), run.probabilities("backbone")
-    loss = partial(scores.example_losses, labels)
-    pool = partial(pooled, labels=labels, folds=folds, groups=groups)
-    each = (words, pool([words]), pool([words, backbone]))
-    beside_words = beyond_baseline(*map(loss, each))
+    loss = partial(scores.example_losses, run.votes)
+
+    def pool(predictions: list[np.ndarray]) -> np.ndarray:
+        return cast(np.ndarray, pooled(predictions, run.votes, folds, groups))  # votes enough
+
+    alone, together = loss(pool([words])), loss(pool([words, backbone]))
+    beside_words = beyond_baseline(loss(words), alone, together, run.votes)
 
     def gained(name: str, probabilities: np.ndarray) -> str:
         return intervals({name: losses([run], name)[0] - loss(probabilities)}, run)[name]

@@ -47,7 +47,9 @@ def gain(metrics: dict, name: str) -> str:
 def intervals(gains: dict[str, np.ndarray], run: Result) -> dict[str, str]:
     """The mean over votes of each gain, with its interval as the run's metrics have theirs."""
     groups, settings = run.rows.group.to_numpy(), Evaluate.model_validate(run.params["evaluate"])
-    found = metrics_of_gains(pd.DataFrame(gains), groups, settings, run.params["seed"])
+    found = metrics_of_gains(
+        pd.DataFrame(gains), run.votes.weights, groups, settings, run.params["seed"]
+    )
     return {name: gain(found, name) for name in gains}
 
 
@@ -256,7 +258,8 @@ def beyond(combinations: list[Combination]) -> str:
 def beyond_features(run: Result) -> np.ndarray:
     """Of each vote, what the backbone adds to length and format."""
     names = ("counts", "features", "with_features")
-    return beyond_baseline(*(losses([run], name)[0] for name in names))
+    counts, alone, together = (losses([run], name)[0] for name in names)
+    return beyond_baseline(counts, alone, together, run.votes)
 
 
 def _described(combinations: list[Combination]) -> pd.DataFrame:

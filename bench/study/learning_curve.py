@@ -7,6 +7,7 @@ from bench.study.figures import intervals, markdown
 from bench.study.restore import Restored, Votes, losses
 from stages.scoring import scores
 from stages.scoring.baselines import TITLES, predict_baselines
+from stages.votes.labels import votes_of
 
 PARTS = (8, 4, 2, 1)
 DRAWS = 5
@@ -53,10 +54,10 @@ def _losses(votes: Votes, parts: int) -> dict[str, np.ndarray]:
     so that a draw predicts every vote once.
     """
     battles = votes.battles
-    labels = battles.label.to_numpy()
+    cast = votes_of(battles)
     if parts == 1:
         return {
-            name: scores.example_losses(labels, probabilities)[None]
+            name: scores.example_losses(cast, probabilities)[None]
             for name, probabilities in votes.baselines.items()
         }
     found = {name: np.empty((DRAWS, len(battles))) for name in TITLES}
@@ -67,7 +68,7 @@ def _losses(votes: Votes, parts: int) -> dict[str, np.ndarray]:
             features = votes.features.iloc[rows].reset_index(drop=True)
             predicted = predict_baselines(mine, features, mine.fold.to_numpy())
             for name, probabilities in predicted.items():
-                found[name][draw, rows] = scores.example_losses(labels[rows], probabilities)
+                found[name][draw, rows] = scores.example_losses(cast[rows], probabilities)
     return found
 
 

@@ -37,7 +37,7 @@ class Votes:
     """The votes that the runs were trained on, and what needs no backbone.
 
     Attributes:
-        battles: id, group, fold, label and texts.
+        battles: id, group, fold, the vote and texts.
         features: their counts, from stages.counting.features.
         baselines: (n, 3) out-of-fold probabilities of each baseline.
         md5: of the file of raw votes.
@@ -148,9 +148,7 @@ def _shipped(folder: Path) -> list[Path]:
 
 def losses(runs: Sequence[Result], name: str = "backbone") -> np.ndarray:
     """Log loss of each vote by one of each run's predictions: (runs, n)."""
-    return np.array(
-        [scores.example_losses(run.rows.label.to_numpy(), run.probabilities(name)) for run in runs]
-    )
+    return np.array([scores.example_losses(run.votes, run.probabilities(name)) for run in runs])
 
 
 def _read(run: Path, votes: Votes) -> Result:
@@ -197,7 +195,7 @@ def _evaluated(
         folds=folds,
         curves=curves,
         rows=out_of_fold_table(votes.battles, tokens, probabilities),
-        votes=votes.md5,
+        raw_votes=votes.md5,
     )
 
 

@@ -28,7 +28,9 @@ class Project:
         self.model = adapt(base, params.train)
         names, template = ["0", "1", "2"], cast(Template, Verbatim())
         rounds = cast(Sequence[Sequence[Round]], batch.ids[:3])
-        few = Examples(names, rounds, batch.labels[:3], np.zeros((3, 3)), template)
+        few = Examples(
+            names, rounds, np.eye(3)[batch.labels[:3]], np.ones(3), np.zeros((3, 3)), template
+        )
         compute = compute_for(params, None)
         with repeatable():
             compute, expected = way.choose(self.model, few, compute, params.train)
@@ -40,10 +42,10 @@ class Project:
     def accumulate(self, batch: Batch) -> Tensor:
         """Add the gradient of the batch's mean loss; returns that loss, detached."""
         mine = _share(batch.ids)
-        ids, labels = [batch.ids[i] for i in mine], [batch.labels[i] for i in mine]
-        size = len(batch.ids)
+        ids, targets = [batch.ids[i] for i in mine], np.eye(3)[[batch.labels[i] for i in mine]]
+        shares = np.full(len(mine), 1 / len(batch.ids))
         with repeatable():  # as in training; the stock recipe's sums are not
-            loss = accumulate(self.model, ids, labels, self.compute, Tensor.backward, size)
+            loss = accumulate(self.model, ids, targets, self.compute, Tensor.backward, shares)
         processes.add_up(loss, [p for p in self.model.parameters() if p.requires_grad])
         return loss
 

@@ -18,12 +18,14 @@ class Entry:
     Attributes:
         runs: their rows are in an order that all entries share.
         title: what sentences call it.
+        weights: (n,) of the votes.
         losses: (n,) log loss of each vote, both orders averaged; the mean over seeds.
         right: (n,) whether the most probable class, by the mean over seeds, is the label.
     """
 
     runs: Sequence[Result]
     title: str
+    weights: np.ndarray
     losses: np.ndarray
     right: np.ndarray
 
@@ -46,13 +48,14 @@ def in_entries(results: Sequence[Result]) -> list[Entry]:
 
 def _entry(runs: list[Result], title: str) -> Entry:
     runs = [replace(run, rows=run.rows.sort_values("id", ignore_index=True)) for run in runs]
-    labels = runs[0].rows.label.to_numpy()
+    votes = runs[0].votes
     probabilities = [run.probabilities("backbone") for run in runs]
     return Entry(
         runs=runs,
         title=title,
-        losses=np.mean([scores.example_losses(labels, p) for p in probabilities], axis=0),
-        right=np.mean(probabilities, axis=0).argmax(axis=1) == labels,
+        weights=votes.weights,
+        losses=np.mean([scores.example_losses(votes, p) for p in probabilities], axis=0),
+        right=scores.right(votes, np.mean(probabilities, axis=0)),
     )
 
 

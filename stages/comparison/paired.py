@@ -13,23 +13,29 @@ LEAST = 30  # votes in as many prompt groups: a slice with fewer has no interval
 
 
 def bootstrap(
-    differences: np.ndarray, rows: pd.DataFrame, draws: int, confidence: float, seed: int
+    differences: np.ndarray,
+    rows: pd.DataFrame,
+    draws: int,
+    confidence: float,
+    seed: int,
+    weights: np.ndarray | None = None,
 ) -> dict:
     """The mean difference with the percentile interval of a bootstrap over prompt groups.
 
     Args:
         differences: (n,) log loss of one run minus that of the other.
         rows: as `describe` gives them.
+        weights: (n,) of the votes; equal ones if None.
 
     Returns:
         difference, low and high of all votes, with their two-sided p_value; the same under
         `classes` by name and under `slices` as a list. All rest on the same draws.
     """
+    weights = np.ones(len(rows)) if weights is None else weights
     parts = {("all", "all"): np.full(len(rows), True)} | slices(rows)
     members = np.column_stack(list(parts.values()))
-    drawn = cluster_bootstrap(
-        differences[:, None] * members, rows.group.to_numpy(), draws, seed, members
-    )
+    parted = members * weights[:, None]
+    drawn = cluster_bootstrap(differences[:, None], rows.group.to_numpy(), draws, seed, parted)
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     found = [
@@ -37,7 +43,7 @@ def bootstrap(
             "slice": name,
             "value": value,
             "rows": int(member.sum()),
-            "difference": float(differences[member].mean()),
+            "difference": float(np.average(differences[member], weights=weights[member])),
             "low": float(low[i]),
             "high": float(high[i]),
         }
@@ -70,11 +76,12 @@ SLICES = {  # the values in their order
     "length": ("short", "medium", "long"),
     "truncated": ("no", "yes"),
 }
+FREE = ("script", "language", "source")  # with whatever values, the commonest first
 
 
 def slices(rows: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
     """Masks (n,) of the votes with each value of each slice, those with few votes left out."""
-    values = SLICES | {"script": rows.script.value_counts().index}
+    values = SLICES | {name: rows[name].value_counts().index for name in FREE if name in rows}
     masks = {
         (name, value): (rows[name] == value).to_numpy()
         for name, names in values.items()
@@ -107,12 +114,17 @@ def describe(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         label=np.array(LABELS)[first.label],
         turns=np.where(first.turns > 1, "several", "one"),
         length=third.astype(str).to_numpy(),
-        script=first.script.astype(str),
+        **{name: first[name] for name in FREE if name in first},
         truncated=np.where(truncated, "yes", "no"),
     )
 
 
-def corrected_t(differences: np.ndarray, folds: np.ndarray, confidence: float) -> dict[str, float]:
+def corrected_t(
+    differences: np.ndarray,
+    folds: np.ndarray,
+    confidence: float,
+    weights: np.ndarray | None = None,
+) -> dict[str, float]:
     """The mean over folds with a t interval that allows for folds sharing their training rows.
 
     The variance of the fold means is taken times 1/k + n_test/n_train, since no unbiased estimator
@@ -123,7 +135,9 @@ def corrected_t(differences: np.ndarray, folds: np.ndarray, confidence: float) -
     Returns:
         difference, low, high and p_value.
     """
-    means = pd.Series(differences).groupby(folds).mean()
+    weights = np.ones(len(folds)) if weights is None else weights
+    sums = pd.DataFrame({"sum": differences * weights, "weight": weights}).groupby(folds).sum()
+    means = sums["sum"] / sums.weight
     k = len(means)
     mean = float(means.mean())
     error = float(means.std(ddof=1) * np.sqrt(1 / k + 1 / (k - 1)))

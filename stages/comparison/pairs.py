@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
 from stages.comparison import paired
@@ -35,8 +36,8 @@ def compare_pairs(entries: list[Entry], invalid: bool, delta: float) -> list[dic
 
 def _measure(a: Entry, b: Entry, rows: pd.DataFrame) -> dict:
     difference = a.losses - b.losses
-    primary = paired.bootstrap(difference, rows, DRAWS, CONFIDENCE, SEED)
-    folds = paired.corrected_t(difference, rows.fold.to_numpy(), CONFIDENCE)
+    primary = paired.bootstrap(difference, rows, DRAWS, CONFIDENCE, SEED, a.weights)
+    folds = paired.corrected_t(difference, rows.fold.to_numpy(), CONFIDENCE, a.weights)
     return {
         "a": a.name,
         "b": b.name,
@@ -45,5 +46,9 @@ def _measure(a: Entry, b: Entry, rows: pd.DataFrame) -> dict:
         # A claim needs both intervals, so the larger p value is the claim's.
         "p_value": max(primary["p_value"], folds["p_value"]),
         "mcnemar_p": paired.mcnemar(a.right, b.right),
-        "accuracy_difference": float(a.right.mean() - b.right.mean()),
+        "accuracy_difference": _mean(a.right, a) - _mean(b.right, b),
     }
+
+
+def _mean(values: np.ndarray, entry: Entry) -> float:
+    return float(np.average(values, weights=entry.weights))

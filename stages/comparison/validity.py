@@ -6,6 +6,7 @@ from itertools import combinations
 from stages.comparison.entries import but_for_the_seed
 from stages.runs.finished import Result
 from stages.scoring.learning import REFERENCES
+from stages.votes.labels import LABELS, TARGETS
 
 
 def flaws(results: Sequence[Result]) -> list[str]:
@@ -35,7 +36,8 @@ def _facts(result: Result) -> dict[str, object]:
     """What has to be the same in all runs."""
     budget = ("max_tokens", "epochs", "batch_size")
     return {
-        "the raw votes (MD5)": result.votes,
+        "the raw votes (MD5)": result.raw_votes,
+        "the classes": " and ".join(LABELS[: result.votes.classes]),
         "rows": len(result.rows),
         "the objective": result.params["train"]["objective"],
         **{f"{name} of the budget": result.budget[name] for name in budget},
@@ -48,7 +50,9 @@ def on_same_rows(results: Sequence[Result]) -> bool:
 
 
 def _same_rows(first: Result, other: Result) -> bool:
-    keys = ["id", "fold", "label", "group"]
+    if first.votes.classes != other.votes.classes:
+        return False
+    keys = ["id", "fold", "group", "weight", *TARGETS[: first.votes.classes]]
     a, b = (
         r.rows[keys].astype(str).sort_values("id").reset_index(drop=True) for r in (first, other)
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from stages.config.errors import UserError
 from stages.counting import regression
 from stages.counting.features import contrasts, count_features, exchanged
-from stages.votes.labels import LABELS, MIRRORED, floored, from_logits
+from stages.votes.labels import LABELS, Votes, floored, from_logits, mirrored, votes_of
 
 INNER_FOLDS = 5
 
@@ -33,12 +34,12 @@ class Offset:
     intercept: pd.Series
 
     def of(self, features: pd.DataFrame) -> np.ndarray:
-        """Offsets of battles by their stages.counting.features.count_features: (n, 3)."""
+        """Offsets of battles by their stages.counting.features.count_features: (n, C)."""
         ab, ba = (
             from_logits(contrasts(table)[self.weights.index] @ self.weights + self.intercept)
             for table in (features, exchanged(features))
         )
-        return offsets((ab + ba[:, MIRRORED]) / 2)
+        return offsets((ab + mirrored(ba)) / 2)
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -54,32 +55,39 @@ def load(path: Path) -> Offset:
 
 
 def offsets(probabilities: np.ndarray) -> np.ndarray:
-    """Log probabilities (n, 3) less their mean, so that an answer's logits rise as others fall."""
+    """Log probabilities (n, C) less their mean, so that an answer's logits rise as others fall."""
     logs = np.log(floored(probabilities))
     return (logs - logs.mean(axis=1, keepdims=True)).astype(np.float32)
 
 
-def fit(features: pd.DataFrame, labels: np.ndarray) -> Offset:
+def fit(features: pd.DataFrame, votes: Votes) -> Offset:
     """Fit the regression of the `counts` baseline.
 
     Args:
         features: stages.counting.features.count_features of the battles to fit.
-        labels: (n,) 0 = A, 1 = B, 2 = tie.
-
     """
     tables = contrasts(features), contrasts(exchanged(features))
     scaler = StandardScaler().fit(pd.concat(tables).to_numpy())
     ab, ba = (scaler.transform(table.to_numpy()) for table in tables)
-    model = regression.fit((ab, ba), labels, regression.C_COUNTS)
-    weights = model.coef_ / scaler.scale_
+    model = regression.fit((ab, ba), votes, regression.C_COUNTS)
+    names = list(LABELS[: votes.classes])
+    weights, intercept = by_class(model)
+    weights /= scaler.scale_
     return Offset(
-        pd.DataFrame(weights.T, index=tables[0].columns, columns=list(LABELS)),
-        pd.Series(model.intercept_ - weights @ scaler.mean_, index=list(LABELS)),
+        pd.DataFrame(weights.T, index=tables[0].columns, columns=names),
+        pd.Series(intercept - weights @ scaler.mean_, index=names),
     )
 
 
-def of_training(features: pd.DataFrame, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Offsets (n, 3) of the battles that are trained on, each by a regression without its group.
+def by_class(model: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
+    """A row of weights a class, and the intercepts; of two classes scikit-learn keeps B's alone."""
+    if len(model.classes_) > 2:
+        return model.coef_.copy(), model.intercept_
+    return np.vstack([-model.coef_, model.coef_]) / 2, np.repeat(model.intercept_, 2) * [-0.5, 0.5]
+
+
+def of_training(features: pd.DataFrame, votes: Votes, groups: np.ndarray) -> np.ndarray:
+    """Offsets (n, C) of the battles that are trained on, each by a regression without its group.
 
     As the held-out ones are predicted; by a regression that saw their votes they would be surer.
 
@@ -87,12 +95,12 @@ def of_training(features: pd.DataFrame, labels: np.ndarray, groups: np.ndarray) 
         UserError: there are too few votes of a kind for that.
     """
     folds, inputs = regression.group_folds(groups, INNER_FOLDS), regression.count_inputs(features)
-    if not regression.all_classes_seen(labels, folds):
+    if not regression.all_classes_seen(votes, folds):
         raise UserError(
-            "train.offset is fitted on votes for A, for B and ties in several prompt groups each, "
-            f"and {len(labels)} training votes have too few: set it to false, or take more rows"
+            "train.offset is fitted on votes for each class in several prompt groups, "
+            f"and {len(votes)} training votes have too few: set it to false, or take more rows"
         )
-    return offsets(regression.out_of_fold(inputs, labels, folds, regression.C_COUNTS))
+    return offsets(regression.out_of_fold(inputs, votes, folds, regression.C_COUNTS))
 
 
 def fold_offsets(
@@ -101,10 +109,10 @@ def fold_offsets(
     """Fit on the battles to train on; returns it, their offsets and those of the held-out ones.
 
     Args:
-        training: prompt, response_a, response_b (lists of turns), label and group.
-        held_out: the same without label and group.
+        training: prompt, response_a, response_b (lists of turns), targets, weight and group.
+        held_out: the same without targets, weight and group.
     """
-    features, labels = count_features(training), training.label.to_numpy()
-    own = of_training(features, labels, training.group.to_numpy())
-    fitted = fit(features, labels)
+    features, votes = count_features(training), votes_of(training)
+    own = of_training(features, votes, training.group.to_numpy())
+    fitted = fit(features, votes)
     return fitted, own, fitted.of(count_features(held_out))

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from stages.counting.features import contrasts, exchanged
-from stages.votes.labels import LABELS, MIRRORED, floored
+from stages.votes.labels import Votes, floored, mirrored
 
 # Strength of the Gaussian prior on the weights of standardised inputs, the same at any number of
 # rows: a hundred correlated counts need a tight one.
@@ -41,21 +41,18 @@ def count_inputs(features: pd.DataFrame) -> Inputs:
     return numeric_inputs(contrasts(features), contrasts(exchanged(features)))
 
 
-def out_of_fold(
-    inputs: Inputs, labels: np.ndarray, folds: np.ndarray, strength: float
-) -> np.ndarray:
-    """Probabilities (n, 3) of each fold's rows by a regression trained on the other folds.
+def out_of_fold(inputs: Inputs, votes: Votes, folds: np.ndarray, strength: float) -> np.ndarray:
+    """Probabilities (n, C) of each fold's rows by a regression trained on the other folds.
 
     Args:
-        labels: (n,) 0 = A, 1 = B, 2 = tie.
         folds: (n,) fold of each row.
         strength: scikit-learn's C.
     """
-    probabilities = np.empty((len(labels), len(LABELS)))
+    probabilities = np.empty_like(votes.targets)
     for train in training_masks(folds):
         ab, ba = inputs(train)
-        model = fit((ab[train], ba[train]), labels[train], strength)
-        probabilities[~train] = predict(model, (ab[~train], ba[~train]))
+        model = fit((ab[train], ba[train]), votes[train], strength)
+        probabilities[~train] = predict(model, (ab[~train], ba[~train]), votes.classes)
     return probabilities
 
 
@@ -72,9 +69,9 @@ def group_folds(groups: np.ndarray, count: int) -> np.ndarray:
     return folds
 
 
-def all_classes_seen(labels: np.ndarray, folds: np.ndarray) -> bool:
-    """Whether outside of each fold there are votes for A, for B and ties."""
-    return all(len(np.unique(labels[train])) == len(LABELS) for train in training_masks(folds))
+def all_classes_seen(votes: Votes, folds: np.ndarray) -> bool:
+    """Whether outside of each fold there are votes for every class."""
+    return all(votes.targets[train].any(axis=0).all() for train in training_masks(folds))
 
 
 def training_masks(folds: np.ndarray) -> Iterator[np.ndarray]:
@@ -82,23 +79,31 @@ def training_masks(folds: np.ndarray) -> Iterator[np.ndarray]:
     return (folds != fold for fold in np.unique(folds))
 
 
-def fit(inputs: BothOrders, labels: np.ndarray, strength: float) -> LogisticRegression:
-    """Train on battles in both orders; labels are those of the battles as stored."""
+def fit(inputs: BothOrders, votes: Votes, strength: float) -> LogisticRegression:
+    """Train on battles in both orders; the votes are those of the battles as stored.
+
+    A vote that says probabilities is a row for each class, weighted by them.
+    """
     ab, ba = inputs
     stack = sp.vstack if sp.issparse(ab) else np.vstack
-    targets = np.concatenate([labels, np.array(MIRRORED)[labels]])
+    shares = np.concatenate([votes.targets, mirrored(votes.targets)])
+    shares *= np.tile(votes.weights, 2)[:, None]
+    rows, labels = np.nonzero(shares)
+    both = stack([ab, ba])
+    if len(rows) > len(shares):
+        both = both[rows]
     with threadpool_limits(1):  # the products are small: threads would only wait on each other
-        return LogisticRegression(C=strength, max_iter=2000).fit(stack([ab, ba]), targets)
+        model = LogisticRegression(C=strength, max_iter=2000)
+        return model.fit(both, labels, sample_weight=shares[rows, labels])
 
 
-def predict(model: LogisticRegression, inputs: BothOrders) -> np.ndarray:
-    """Probabilities (n, 3) of battles as stored, the mean of both orders."""
-    ab, ba = inputs
-    both = _probabilities(model, ab), _probabilities(model, ba)[:, MIRRORED]
-    return floored(np.mean(both, axis=0))
+def predict(model: LogisticRegression, inputs: BothOrders, classes: int) -> np.ndarray:
+    """Probabilities (n, classes) of battles as stored, the mean of both orders."""
+    ab, ba = (_probabilities(model, each, classes) for each in inputs)
+    return floored((ab + mirrored(ba)) / 2)
 
 
-def _probabilities(model: LogisticRegression, inputs: Matrix) -> np.ndarray:
-    probabilities = np.zeros((inputs.shape[0], len(LABELS)))
+def _probabilities(model: LogisticRegression, inputs: Matrix, classes: int) -> np.ndarray:
+    probabilities = np.zeros((inputs.shape[0], classes))
     probabilities[:, model.classes_] = model.predict_proba(inputs)
     return probabilities

@@ -27,28 +27,30 @@ def compute_dtype(requested: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def build(weights: Path, train: Train, device: torch.device) -> PeftModel:
+def build(weights: Path, train: Train, device: torch.device, classes: int = 3) -> PeftModel:
     """Load a checkpoint, quantise and freeze it, adapt it, and let it take packed rows."""
-    model = build_plain(weights, train, device)
+    model = build_plain(weights, train, device, classes)
     packed.put_on(model, train, compute_dtype(train.dtype, device))
     return model
 
 
-def build_plain(weights: Path, train: Train, device: torch.device) -> PeftModel:
+def build_plain(weights: Path, train: Train, device: torch.device, classes: int = 3) -> PeftModel:
     """The same as transformers and PEFT make it, with their own forward.
 
     Args:
         weights: a folder in transformers' layout, safetensors only.
+        classes: of a head that classifies.
     """
-    return adapt(stock.load(weights, train, compute_dtype(train.dtype, device), device), train)
+    base = stock.load(weights, train, compute_dtype(train.dtype, device), device)
+    return adapt(base, train, classes)
 
 
-def adapt(base: PreTrainedModel, train: Train) -> PeftModel:
+def adapt(base: PreTrainedModel, train: Train, classes: int = 3) -> PeftModel:
     """Freeze a base, add PEFT's adapter and, to classify, a head of zeros."""
     classify = train.objective == "classify"
     with stock.explained(f"a {type(base).__name__} takes no head or no adapter"):
         if classify:
-            give_head(base)
+            give_head(base, classes)
         transformers.set_seed(train.seed)  # whatever loading has drawn, the adapter starts alike
         model = get_peft_model(base, _lora(base, train, classify))
     if classify:

@@ -1,4 +1,4 @@
-"""The votes as a backbone sees them: encoded in both orders, with labels to match."""
+"""The votes as a backbone sees them: encoded in both orders, with targets to match."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.model.prompts import Encoded, Round, Template
-from stages.votes.labels import MIRRORED
+from stages.votes.labels import mirrored, targets_of
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,16 @@ class Examples:
 
     Attributes:
         ids: the battles' ids.
-        labels: 0 for A, 1 for B, 2 for a tie, as the answers stand in the file.
-        offsets: (examples, 3), what is added to the logits of A, B and tie, likewise.
+        targets: (examples, classes), the probabilities that the votes give to A, B and tie, as the
+            answers stand in the file.
+        weights: (examples,), how much each counts.
+        offsets: (examples, classes), what is added to the logits, as the answers stand in the file.
     """
 
     ids: Sequence[str]
     rounds: Sequence[Sequence[Round]]
-    labels: Sequence[int]
+    targets: np.ndarray
+    weights: np.ndarray
     offsets: np.ndarray
     template: Template
 
@@ -33,35 +36,47 @@ class Examples:
         """Example i, with A and B exchanged if `swapped`."""
         return self.template.encode(self.rounds[i], swapped)
 
-    def label(self, i: int, swapped: bool = False) -> int:
-        """The label of example i in that order."""
-        return MIRRORED[self.labels[i]] if swapped else self.labels[i]
+    @property
+    def classes(self) -> int:
+        """How many classes the votes are for."""
+        return self.targets.shape[1]
+
+    def target(self, i: int, swapped: bool = False) -> np.ndarray:
+        """The target of example i in that order: (classes,)."""
+        return _shown(self.targets, i, swapped)
 
     def offset(self, i: int, swapped: bool = False) -> np.ndarray:
-        """The offset of example i in that order: (3,)."""
-        return self.offsets[i, list(MIRRORED)] if swapped else self.offsets[i]
+        """The offset of example i in that order: (classes,)."""
+        return _shown(self.offsets, i, swapped)
 
     def subset(self, index: Sequence[int]) -> "Examples":
         """The examples at these places."""
         return Examples(
             [self.ids[i] for i in index],
             [self.rounds[i] for i in index],
-            [self.labels[i] for i in index],
+            self.targets[list(index)],
+            self.weights[list(index)],
             self.offsets[list(index)],
             self.template,
         )
 
 
+def _shown(columns: np.ndarray, i: int, swapped: bool) -> np.ndarray:
+    row = columns[i : i + 1]
+    return (mirrored(row) if swapped else row)[0]
+
+
 def tokenize(
     battles: pd.DataFrame, template: Template, offsets: np.ndarray | None = None
 ) -> Examples:
-    """Tokenise a frame of battles (columns id, prompt, response_a, response_b, label).
+    """Tokenise a frame of battles (columns id, prompt, response_a, response_b, targets, weight).
 
     Args:
         offsets: of their logits; none if None.
     """
     turns = zip(battles.prompt, battles.response_a, battles.response_b, strict=True)
+    targets, weights = targets_of(battles).astype(np.float32), battles.weight.to_numpy()
     if offsets is None:
-        offsets = np.zeros((len(battles), len(MIRRORED)), dtype=np.float32)
-    ids, labels = battles.id.tolist(), battles.label.tolist()
-    return Examples(ids, template.tokenize(turns), labels, offsets, template)
+        offsets = np.zeros_like(targets)
+    rounds = template.tokenize(turns)
+    return Examples(battles.id.tolist(), rounds, targets, weights, offsets, template)

@@ -8,12 +8,10 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from transformers import PreTrainedModel
 
-from stages.votes.labels import LABELS
-
 HEAD = "score"  # transformers' name of the classification head
 
 
-def give_head(base: PreTrainedModel) -> None:
+def give_head(base: PreTrainedModel, classes: int) -> None:
     """Put a head of zeros, in float32, in the place of a language model's own.
 
     It stands on the base model itself, so that an architecture needs no classification class.
@@ -25,9 +23,9 @@ def give_head(base: PreTrainedModel) -> None:
         (name,) = [name for name, module in base.named_modules() if module is vocabulary]
         width = vocabulary.in_features
         base.set_submodule(name, nn.Identity())
-    base.score = nn.Linear(width, len(LABELS), bias=False, device=device)
+    base.score = nn.Linear(width, classes, bias=False, device=device)
     nn.init.zeros_(base.score.weight)
-    base.config.num_labels = len(LABELS)
+    base.config.num_labels = classes
 
 
 def head(model: PeftModel) -> nn.Module:

@@ -7,30 +7,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.votes.labels import LABELS
+
 
 @dataclass(frozen=True)
 class Objective:
-    """`classify` has a head of three classes; `sft` reads the answers' tokens off the vocabulary.
+    """`classify` has a head of a class each; `sft` reads the answers' tokens off the vocabulary.
 
     Attributes:
-        answers: the vocabulary's ids of the three answers in the order of the labels, for `sft`.
+        answers: the vocabulary's ids of the answers in the order of the labels, for `sft`.
+        classes: how many there are: 3, or 2 without ties.
     """
 
     answers: Sequence[int] | None = None
-
-    def targets(self, labels: Sequence[int]) -> Tensor:
-        """The class or vocabulary id that each label stands for: (examples,), on the CPU."""
-        return torch.tensor(
-            [label if self.answers is None else self.answers[label] for label in labels]
-        )
+    classes: int = len(LABELS)
 
     def loss(self, logits: Tensor, targets: Tensor, offsets: Tensor) -> Tensor:
         """Cross-entropy of each example, in nats: (examples,).
 
         Args:
-            offsets: (examples, 3), added to the logits of A, B and tie.
+            targets: (examples, classes), the probabilities that the votes say.
+            offsets: (examples, classes), added to the logits of A, B and tie.
         """
-        return F.cross_entropy(self._offset(logits, offsets), targets, reduction="none")
+        logs = F.log_softmax(self._offset(logits, offsets), dim=1)
+        return -(self.class_logits(logs) * targets).sum(dim=1)
 
     def _offset(self, logits: Tensor, offsets: Tensor) -> Tensor:
         if self.answers is None:
@@ -41,7 +41,7 @@ class Objective:
         return logits
 
     def class_logits(self, logits: Tensor) -> Tensor:
-        """The logits of A, B and tie: (examples, 3)."""
+        """The logits of A, B and tie: (examples, classes)."""
         if self.answers is None:
             return logits
         return torch.stack([logits[:, answer] for answer in self.answers], dim=1)

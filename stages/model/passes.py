@@ -66,14 +66,15 @@ class Compute:
         return work(there, *beside)
 
 
-def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase) -> Compute:
+def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase, classes: int = 3) -> Compute:
     """How the params ask for it, on this process's GPU if there is one."""
+    answers = None
+    if params.train.objective == "sft":
+        answers = answer_ids(tokenizer, params.prompt.chat, classes)
     cpu = not torch.cuda.is_available()
     device = torch.device("cpu") if cpu else torch.device("cuda", torch.cuda.current_device())
     return Compute(
-        Objective(
-            answer_ids(tokenizer, params.prompt.chat) if params.train.objective == "sft" else None
-        ),
+        Objective(answers, classes),
         device,
         compute_dtype(params.train.dtype, device),
         params.budget.token_budget,
@@ -83,49 +84,54 @@ def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase) -> Compute:
 def accumulate(
     model: nn.Module,
     ids: Sequence[Sequence[int]],
-    labels: Sequence[int],
+    targets: np.ndarray,
     compute: Compute,
     backward: Callable[[Tensor], None],
-    batch_size: float | None = None,
+    weights: np.ndarray | None = None,
     offsets: np.ndarray | None = None,
 ) -> Tensor:
     """Add the gradient of the mean loss over a batch, whatever rows it is packed into.
 
     Args:
+        targets: (examples, classes), the probabilities that the votes say.
         backward: called with each row's part of the loss.
-        batch_size: what the sum of losses is divided by; the number of examples given if None.
-        offsets: (examples, 3), added to the logits of A, B and tie.
+        weights: (examples,), the share of each one's loss in the mean; equal ones if None.
+        offsets: (examples, classes), added to the logits of A, B and tie.
 
     Returns:
         The mean loss, detached.
     """
 
-    def part(row: Row | plain.Batch, targets: Tensor, weights: Tensor, added: Tensor) -> Tensor:
-        loss = compute.objective.loss(compute.logits(model, row), targets, added) @ weights
+    def part(row: Row | plain.Batch, wanted: Tensor, shares: Tensor, added: Tensor) -> Tensor:
+        loss = compute.objective.loss(compute.logits(model, row), wanted, added) @ shares
         backward(loss)
         return loss.detach()
 
     if compute.recorder:
         compute.recorder.hold_gradients()
-    all_targets = compute.objective.targets(labels)
+    if weights is None:
+        weights = np.full(len(ids), 1 / len(ids))
+    if offsets is None:
+        offsets = np.zeros_like(targets)
     total = torch.zeros((), device=compute.device)
     for row in compute.rows(ids):
-        filled = row.places
-        targets, weights = torch.zeros(filled, dtype=torch.long), torch.zeros(filled)
-        added = torch.zeros(filled, 3)
-        targets[: len(row.index)] = all_targets[row.index]
-        weights[: len(row.index)] = 1 / (batch_size or len(ids))
-        if offsets is not None:
-            added[: len(row.index)] = torch.from_numpy(offsets[row.index])
-        total += compute.run(part, row, targets, weights, added)
+        # Rows are filled up to their places, with what counts nothing.
+        filled = (_filled(each[row.index], row.places) for each in (targets, weights, offsets))
+        total += compute.run(part, row, *filled)
     return total
+
+
+def _filled(values: np.ndarray, places: int) -> Tensor:
+    filled = torch.zeros(places, *values.shape[1:])
+    filled[: len(values)] = torch.from_numpy(values)
+    return filled
 
 
 @torch.inference_mode()
 def class_logits(
     model: nn.Module, ids: Sequence[Sequence[int]], compute: Compute, progress: str | None = None
 ) -> Tensor:
-    """The logits of A, B and tie of each example, in the order given: (examples, 3), float32.
+    """The logits of A, B and tie of each example, in the order given: (examples, classes), float32.
 
     Args:
         progress: what a progress bar is to call it; no bar if None.
@@ -138,6 +144,6 @@ def class_logits(
     for row in tqdm(compute.rows(ids), desc=progress, unit="row", disable=progress is None):
         index += row.index
         found.append(compute.run(of, row)[: len(row.index)])
-    out = torch.empty(len(ids), 3)
+    out = torch.empty(len(ids), compute.objective.classes)
     out[index] = torch.cat(found).cpu()
     return out

@@ -16,7 +16,7 @@ from stages.config.errors import UserError
 from stages.config.params import Prompt
 
 PROMPT, ANSWER_A, ANSWER_B = "\n\nUser: ", "\n\nAnswer A: ", "\n\nAnswer B: "
-QUESTION = "\n\nThe better answer (A, B or tie):"
+QUESTIONS = {2: "\n\nThe better answer (A or B):", 3: "\n\nThe better answer (A, B or tie):"}
 ANSWERS = (" A", " B", " tie")  # in the order of labels.LABELS; a chat's reply has no space first
 MESSAGE = "THE-BATTLE-STANDS-HERE"  # where a chat template puts what the user writes
 ELLIPSIS = " […] "
@@ -60,7 +60,7 @@ class Encoded:
 
 
 class Template:
-    """The fixed tokens around a battle, for one tokenizer and budget.
+    """The fixed tokens around a battle, for one tokenizer, budget and number of classes.
 
     Attributes:
         start, end: what stands before and after it, special tokens among them.
@@ -69,7 +69,13 @@ class Template:
         UserError: max_tokens leaves no room for a battle, or the chat template is missing.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, shares: Prompt) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        shares: Prompt,
+        classes: int = len(ANSWERS),
+    ) -> None:
         self.tokenizer = tokenizer
         self.shares = (shares.prompt, shares.response_a, shares.response_b)
         self.show = counted if shares.counts else str
@@ -77,7 +83,7 @@ class Template:
             chat_around(tokenizer) if shares.chat else (leading_special(tokenizer), [])
         )
         self.marks = self._ids([PROMPT, ANSWER_A, ANSWER_B])
-        self.question, self.ellipsis = self._ids([QUESTION, ELLIPSIS])
+        self.question, self.ellipsis = self._ids([QUESTIONS[classes], ELLIPSIS])
         self.round_marks = sum(map(len, self.marks))
         self.question += self.end
         self.room = max_tokens - len(self.start) - len(self.question)
@@ -205,20 +211,23 @@ def chat_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int
     return around[0], around[1]
 
 
-def answer_ids(tokenizer: PreTrainedTokenizerBase, chat: bool = False) -> list[int]:
+def answer_ids(
+    tokenizer: PreTrainedTokenizerBase, chat: bool = False, classes: int = len(ANSWERS)
+) -> list[int]:
     """The first token of each answer, in the order of the labels, for the `sft` objective.
 
     Args:
         chat: whether they begin an assistant's reply.
+        classes: how many answers there are: 3, or 2 without ties.
 
     Raises:
         UserError: two answers begin with the same token.
     """
-    answers = [answer.strip() if chat else answer for answer in ANSWERS]
+    answers = [answer.strip() if chat else answer for answer in ANSWERS[:classes]]
     ids = [ids[0] for ids in tokenizer(answers, add_special_tokens=False).input_ids]
     if len(set(ids)) < len(ids):
         raise UserError(
-            f"the answers {ANSWERS} begin with the same token under this tokenizer ({ids}), so the "
+            f"the answers {answers} begin with the same token under this tokenizer ({ids}), so the "
             "objective sft cannot tell them apart: use train.objective classify for this backbone"
         )
     return ids

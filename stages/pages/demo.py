@@ -1,8 +1,8 @@
 """The server behind the demo's page, template/demo.html."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
@@ -27,6 +27,11 @@ class Battle(BaseModel):
 
 def make_app(model: Ensemble) -> FastAPI:
     """The page, and the prediction that it asks for."""
+    labels = LABELS[: model.classes]
+
+    def shares(probabilities: np.ndarray) -> dict[str, float]:
+        return {label: float(p) for label, p in zip(labels, probabilities, strict=False)}
+
     app = FastAPI(title="Which answer would be chosen?", docs_url=None, redoc_url=None)
 
     @app.get("/")
@@ -35,7 +40,7 @@ def make_app(model: Ensemble) -> FastAPI:
 
     @app.get("/model")
     def about() -> dict:
-        return {"checkpoint": model.checkpoint, "folds": len(model), "prior": _shares(model.prior)}
+        return {"checkpoint": model.checkpoint, "folds": len(model), "prior": shares(model.prior)}
 
     @app.post("/predict")
     def predict(battle: Battle) -> dict:
@@ -46,14 +51,10 @@ def make_app(model: Ensemble) -> FastAPI:
         except BadRow as error:
             raise HTTPException(422, str(error)) from None
         return {
-            "final": _shares(found.final[0]),
-            "ab": _shares(found.ab[0]),
-            "ba": _shares(found.ba[0]),
+            "final": shares(found.final[0]),
+            "ab": shares(found.ab[0]),
+            "ba": shares(found.ba[0]),
             "dropped": int(found.dropped[0]),
         }
 
     return app
-
-
-def _shares(probabilities: Iterable[float]) -> dict[str, float]:
-    return dict(zip(LABELS, map(float, probabilities), strict=True))

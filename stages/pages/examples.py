@@ -72,7 +72,7 @@ def _examples(
                 {
                     "label": names[run],
                     "run": run,
-                    "probabilities": dict(zip(CLASSES, p[i], strict=True)),
+                    "probabilities": dict(zip(CLASSES, p[i], strict=False)),
                 }
                 for run, p in probabilities.items()
             ],

@@ -14,22 +14,16 @@ DIFFERENCE = "difference in log loss (left: the first is better)"
 
 
 def of_runs(results: list[Result]) -> dict[str, Figure]:
-    """Every figure that shows one run or several together."""
+    """Every figure that shows one run or several together; `beyond` if that gain is known."""
     names = titles(results)
     to_beat = {f"{REFERENCES[r.reference]} {r.to_beat:.4f}": r.to_beat for r in results}
-    return {
+    figures = {
         "ladder": _forest(
             "Log loss of baselines and backbones",
             tables.rungs(results),
             axis="log loss, out of fold (left is better)",
             form=".4f",
             reference=results[0].metrics["prior_log_loss"],
-        ),
-        "beyond": _forest(
-            "What each backbone adds to length and format",
-            tables.gains(results, "gain_beyond_features"),
-            axis=GAIN,
-            band=results[0].params["evaluate"]["equivalence"],
         ),
         "loss_curves": Figure(
             "Training and validation loss by epoch",
@@ -38,6 +32,12 @@ def of_runs(results: list[Result]) -> dict[str, Figure]:
         ),
         "calibration": _reliability(results, names),
     }
+    beyond = tables.gains(results, "gain_beyond_features").dropna(subset="value")
+    if len(beyond):
+        title = "What each backbone adds to length and format"
+        band = results[0].params["evaluate"]["equivalence"]
+        figures["beyond"] = _forest(title, beyond, axis=GAIN, band=band)
+    return figures
 
 
 def confusions(results: list[Result]) -> list[Figure]:
@@ -150,7 +150,7 @@ def _reliability(results: list[Result], names: list[str]) -> Figure:
     else:
         series = [(name, result, "backbone") for name, result in zip(names, results, strict=True)]
     parts = [
-        tables.reliability(result.rows.label.to_numpy(), result.probabilities(column))
+        tables.reliability(result.votes, result.probabilities(column))
         for _, result, column in series
     ]
     table = pd.concat([part.assign(run=place) for place, part in enumerate(parts)])

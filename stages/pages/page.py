@@ -92,14 +92,17 @@ def _examples(result: Result, texts: pd.DataFrame) -> dict[str, list[dict]]:
 
 
 def _compared_examples(results: list[Result], texts: pd.DataFrame) -> dict[str, list[dict]]:
-    apart = examples.disagreements(results, texts, SHARED)
+    shown = {}
+    if len({result.votes.classes for result in results}) == 1:
+        apart = examples.disagreements(results, texts, SHARED)
+        shown["Where the backbones disagree most"] = apart
     errors = {
         f"The most confident errors of {label}": examples.most_confident(
             results, run, texts, OWN, right=False
         )
         for run, label in enumerate(titles(results))
     }
-    return {"Where the backbones disagree most": apart, **errors}
+    return shown | errors
 
 
 def _facts(result: Result) -> str:

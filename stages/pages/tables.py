@@ -13,7 +13,7 @@ from stages.scoring import scores
 from stages.scoring.baselines import TITLES
 from stages.scoring.bootstrap import paired_cluster_bootstrap
 from stages.scoring.plots import mean_curve
-from stages.votes.labels import LABELS
+from stages.votes.labels import Votes
 
 CLASSES = ("A", "B", "tie")
 SLICE_DRAWS = 2000  # of the bootstrap of each slice
@@ -67,7 +67,10 @@ def _rung(metrics: dict) -> dict[str, float]:
 
 
 def gains(results: list[Result], name: str) -> pd.DataFrame:
-    """One gain of every run's metrics with its interval: label, run, value, low, high."""
+    """One gain of every run's metrics with its interval: label, run, value, low, high.
+
+    NaN where it is unknown.
+    """
     return pd.DataFrame(
         {
             "label": label,
@@ -77,7 +80,7 @@ def gains(results: list[Result], name: str) -> pd.DataFrame:
             "high": result.metrics[f"{name}_high"],
         }
         for place, (result, label) in enumerate(zip(results, titles(results), strict=True))
-    )
+    ).astype({"value": float, "low": float, "high": float})
 
 
 def curves(results: list[Result]) -> pd.DataFrame:
@@ -98,7 +101,7 @@ def curves(results: list[Result]) -> pd.DataFrame:
 # Probabilities
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+def reliability(votes: Votes, probabilities: np.ndarray) -> pd.DataFrame:
     """How often what was given a probability came true: predicted, observed, low, high.
 
     Every class's probability counts, in bins of equal numbers; low and high are two standard errors
@@ -107,11 +110,14 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "predicted": probabilities.ravel(),
-            "observed": np.eye(len(LABELS))[labels].ravel(),
+            "observed": votes.targets.ravel(),
+            "weight": votes.weights.repeat(votes.classes),
         }
     )
     bins = _quantile_bins(table.predicted, RELIABILITY_BINS)
-    means, counts = table.groupby(bins).mean(), table.groupby(bins).size()
+    sums = table.mul(table.weight, axis=0).assign(weight=table.weight).groupby(bins).sum()
+    means = sums[["predicted", "observed"]].div(sums.weight, axis=0)
+    counts = table.groupby(bins).size()
     error = 2 * np.sqrt(means.observed * (1 - means.observed) / counts)
     return means.assign(low=means.observed - error, high=means.observed + error)
 
@@ -124,9 +130,10 @@ def _quantile_bins(values: pd.Series, count: int) -> np.ndarray:
 
 def confusion(result: Result) -> pd.DataFrame:
     """Rows by actual and predicted class, and their share of the actual class's rows."""
-    found = scores.confusion(result.rows.label.to_numpy(), result.probabilities("backbone"))
+    found = scores.confusion(result.votes, result.probabilities("backbone"))
     counts = pd.crosstab(found.actual, found.predicted)
-    counts = counts.reindex(index=CLASSES, columns=CLASSES, fill_value=0)
+    classes = CLASSES[: result.votes.classes]
+    counts = counts.reindex(index=classes, columns=classes, fill_value=0)
     table = counts.stack().rename("rows").reset_index()
     return table.assign(share=table.rows / table.groupby("actual").rows.transform("sum"))
 
@@ -161,9 +168,9 @@ def order(result: Result) -> dict[str, str]:
 
 def slices(result: Result) -> pd.DataFrame:
     """The gain over the reference in each slice: slice, label, run, rows, value, low, high."""
-    labels, groups = (result.rows[name].to_numpy() for name in ("label", "group"))
+    votes, groups = result.votes, result.rows.group.to_numpy()
     losses = [
-        scores.example_losses(labels, result.probabilities(name))
+        scores.example_losses(votes, result.probabilities(name))
         for name in (result.reference, "backbone")
     ]
     gain, settings = losses[0] - losses[1], result.params["evaluate"]
@@ -174,7 +181,12 @@ def slices(result: Result) -> pd.DataFrame:
             if mask.sum() < SLICE_ROWS:
                 continue
             found = paired_cluster_bootstrap(
-                gain[mask], groups[mask], SLICE_DRAWS, settings["confidence"], result.params["seed"]
+                gain[mask],
+                groups[mask],
+                SLICE_DRAWS,
+                settings["confidence"],
+                result.params["seed"],
+                votes.weights[mask],
             )
             ends = dict(zip(("value", "low", "high"), found, strict=True))
             table.append({"slice": name, "label": value, "run": 0, "rows": mask.sum(), **ends})
@@ -189,8 +201,14 @@ def _slice_columns(rows: pd.DataFrame) -> dict[str, pd.Series]:
         "tokens": _quarters(rows.tokens + rows.tokens_dropped),
         "script": rows.script,
         "truncated": (rows.tokens_dropped > 0).map({False: "no", True: "yes"}),
+        **{name: rows[name] for name in ("language", "source") if _several(rows, name)},
     }
     return {name: values.astype("category") for name, values in columns.items()}
+
+
+def _several(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a column that older runs do not write has more than one value."""
+    return name in rows and rows[name].nunique() > 1
 
 
 def _quarters(values: pd.Series) -> pd.Series:
@@ -259,7 +277,8 @@ def made(result: Result) -> dict[str, str]:
         "source": checkpoint["source"],
         "revision": checkpoint["revision"],
         "votes": result.params["data"]["raw"],
-        "MD5 of the votes": result.votes,
+        "MD5 of the votes": result.raw_votes,
+        "classes": ", ".join(CLASSES[: result.votes.classes]),
         "rows": f"{result.metrics['n_rows']:,}",
         "folds": str(len(result.folds)),
         "seed": str(result.params["seed"]),

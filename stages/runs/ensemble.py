@@ -30,20 +30,20 @@ from stages.runs.files import model_files, read_json, require
 from stages.runs.lock import check_params, read_lock
 from stages.scoring import calibration
 from stages.training import way
-from stages.votes.labels import LABELS, MIRRORED, from_logits
+from stages.votes.labels import LABELS, MIRRORED, TARGETS, from_logits
 from stages.votes.rows import TURNS
 
 # Battles that show which way through the backbone is exact, as real ones do for a training.
 TRIED = [
-    ("1", ["What is 2 + 2?"], ["4"], ["It is five, I think."], 0),
-    ("2", ["Name a river.", "And one in Asia?"], ["The Rhine.", "The Mekong."], ["", "Sorry"], 0),
-    ("3", ["Say hello in French."], ["Hello is hello in every language."], ["Bonjour !"], 1),
+    ("1", ["What is 2 + 2?"], ["4"], ["It is five, I think."]),
+    ("2", ["Name a river.", "And one in Asia?"], ["The Rhine.", "The Mekong."], ["", "Sorry"]),
+    ("3", ["Say hello in French."], ["Hello is hello in every language."], ["Bonjour !"]),
 ]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities (n, 3) that A is chosen, B is chosen, or neither.
+    """Probabilities (n, 3) that A is chosen, B is chosen, or neither; 0 for that without ties.
 
     Attributes:
         ab, ba: mean over the folds with the answers as given, and exchanged and mapped back.
@@ -65,7 +65,8 @@ class Ensemble:
             metrics of the split; those of the workspace, or copies.
 
     Attributes:
-        prior: (3,) the training votes' class shares.
+        prior: (3,) the training votes' class shares; those of ties are 0 if there are none.
+        classes: how many classes there are: 3, or 2 without ties.
         checkpoint: the backbone's name.
 
     Raises:
@@ -81,17 +82,18 @@ class Ensemble:
         require(folder, model_files(params), "can predict")
         record = read_json(folder / WEIGHTS)
         self.checkpoint = record["checkpoint"]
-        self.prior = np.array(
-            [read_json(folder / SPLIT_METRICS)["share"][label] for label in LABELS]
-        )
+        shares = read_json(folder / SPLIT_METRICS)["share"]
+        self.prior = np.array([shares[label] for label in LABELS])
+        self.classes = len(LABELS) if shares["tie"] else len(LABELS) - 1
         self.calibration = read_json(folder / CALIBRATION)
 
         _quiet_libraries()
         weights = sources.fetch(record, params.checkpoint, state())
         tokenizer = AutoTokenizer.from_pretrained(weights)
-        self._template = Template(tokenizer, params.budget.max_tokens, params.prompt)
-        tried = tokenize(pd.DataFrame(TRIED, columns=["id", *TURNS, "label"]), self._template)
-        compute = compute_for(params, tokenizer)
+        budget = params.budget.max_tokens
+        self._template = Template(tokenizer, budget, params.prompt, self.classes)
+        tried = tokenize(_tried(self.classes), self._template)
+        compute = compute_for(params, tokenizer, self.classes)
         self._model, self._compute, _ = way.load(weights, tried, compute, params.train)
         self._model.eval()
         self._adapters = [load_peft_weights(str(folder / adapter(k)), "cpu") for k in folds]
@@ -110,16 +112,16 @@ class Ensemble:
             battles: prompt, response_a and response_b, each row a list of turns.
 
         Returns:
-            (folds, 2, n, 3) logits: the answers as given, then exchanged and mapped back; and the
-            (n,) tokens of each battle that did not fit.
+            (folds, 2, n, classes) logits: the answers as given, then exchanged and mapped back; and
+            the (n,) tokens of each battle that did not fit.
         """
         rounds = self._template.tokenize(zip(*(battles[name] for name in TURNS), strict=True))
         encoded = [self._template.encode(r, swapped) for swapped in (False, True) for r in rounds]
         ids = [battle.ids for battle in encoded]
         with self._lock:  # the adapters take turns on one base
             found = np.stack([self._class_logits(adapter, ids) for adapter in self._adapters])
-        found = found.reshape(len(self._adapters), 2, len(battles), len(LABELS))
-        found[:, 1] = found[:, 1][..., list(MIRRORED)]
+        found = found.reshape(len(self._adapters), 2, len(battles), self.classes)
+        found[:, 1] = found[:, 1][..., list(MIRRORED[: self.classes])]
         if self._offsets:
             features = count_features(battles)
             found += np.stack([fitted.of(features) for fitted in self._offsets])[:, None]
@@ -138,11 +140,20 @@ class Ensemble:
     def predict(self, battles: pd.DataFrame) -> Prediction:
         """Predict battles; see `logits` for their columns."""
         logits, dropped = self.logits(battles)
-        ab, ba = from_logits(logits.reshape(-1, 3)).reshape(logits.shape).mean(axis=0)
-        kinds = calibration.kinds(battles)
-        return Prediction(
-            ab, ba, calibration.apply((ab + ba) / 2, self.calibration, kinds), dropped
-        )
+        flat = from_logits(logits.reshape(-1, self.classes))
+        ab, ba = flat.reshape(logits.shape).mean(axis=0)
+        final = calibration.apply((ab + ba) / 2, self.calibration, calibration.kinds(battles))
+        return Prediction(_with_ties(ab), _with_ties(ba), _with_ties(final), dropped)
+
+
+def _tried(classes: int) -> pd.DataFrame:
+    battles = pd.DataFrame(TRIED, columns=["id", *TURNS])
+    return battles.assign(**dict.fromkeys(TARGETS[:classes], 1 / classes), weight=1.0)
+
+
+def _with_ties(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities (n, classes) as (n, 3): where votes know no ties, these have none."""
+    return np.pad(probabilities, ((0, 0), (0, len(LABELS) - probabilities.shape[1])))
 
 
 def _quiet_libraries() -> None:

@@ -27,7 +27,8 @@ from stages.runs import revisions
 from stages.runs.files import read_json, require
 from stages.runs.lock import check_params, hashes, read_lock
 from stages.scoring.bootstrap import ENDS
-from stages.votes.labels import LABELS
+from stages.scoring.predictions import columns_of
+from stages.votes.labels import TARGETS, Votes, votes_of
 
 WORKSPACE = "workspace"
 MLFLOW_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
@@ -45,7 +46,7 @@ class Result:
         folds: its metrics/folds/fold-K.json, in order.
         curves: their curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
         rows: its out-of-fold table, as stages.scoring.out_of_fold.out_of_fold_table makes it.
-        votes: MD5 of the raw votes.
+        raw_votes: MD5 of their file.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Result:
     folds: list[dict]
     curves: list[pd.DataFrame]
     rows: pd.DataFrame
-    votes: str
+    raw_votes: str
 
     @property
     def checkpoint(self) -> str:
@@ -93,8 +94,13 @@ class Result:
         return [way for way, taken in ways.items() if taken]
 
     def probabilities(self, name: str) -> np.ndarray:
-        """Out-of-fold probabilities (n, 3), named as stages.scoring.out_of_fold names them."""
-        return self.rows[[f"{name}_{label}" for label in LABELS]].to_numpy()
+        """Out-of-fold probabilities (n, C), named as stages.scoring.out_of_fold names them."""
+        return self.rows[columns_of(self.rows, name)].to_numpy()
+
+    @property
+    def votes(self) -> Votes:
+        """The votes on its rows."""
+        return votes_of(self.rows)
 
 
 def titles(results: Sequence[Result]) -> list[str]:
@@ -174,9 +180,17 @@ def _read(folder: Path, name: str) -> Result:
         baselines=read_json(folder / BASELINES_METRICS),
         folds=summaries,
         curves=[pd.read_csv(folder / paths.curves(fold)) for fold in folds],
-        rows=pd.read_parquet(folder / OUT_OF_FOLD),
-        votes=hashes(lock["prepare"], "deps")[params["data"]["raw"]],
+        rows=_with_votes(pd.read_parquet(folder / OUT_OF_FOLD)),
+        raw_votes=hashes(lock["prepare"], "deps")[params["data"]["raw"]],
     )
+
+
+def _with_votes(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the votes' targets and weights, which older runs do not write."""
+    if TARGETS[0] in rows:
+        return rows
+    one_hot = {name: (rows.label == place).astype(float) for place, name in enumerate(TARGETS)}
+    return rows.assign(**one_hot, weight=1.0)
 
 
 def _check_evaluated(summaries: list[dict], evaluated: list[dict]) -> None:

@@ -22,7 +22,7 @@ from stages.counting.regression import (
     out_of_fold,
     training_masks,
 )
-from stages.votes.labels import LABELS, floored
+from stages.votes.labels import Votes, floored, votes_of
 
 C_LENGTH = 1.0  # of the prior on the weights of five lengths, which need no tight one
 # TF-IDF rows have length 1 over thousands of words: the same prior holds them at this scale.
@@ -35,7 +35,7 @@ class Folded:
     """Battles in folds, and what regressions take in of them, each made once.
 
     Attributes:
-        battles: prompt, response_a, response_b (lists of turns), label.
+        battles: prompt, response_a, response_b (lists of turns), targets and weight.
         features: the battles' stages.counting.features.count_features.
         folds: (n,) fold of each row.
     """
@@ -44,10 +44,9 @@ class Folded:
     features: pd.DataFrame
     folds: np.ndarray
 
-    @property
-    def labels(self) -> np.ndarray:
-        """(n,) 0 = A, 1 = B, 2 = tie."""
-        return self.battles.label.to_numpy()
+    @cached_property
+    def votes(self) -> Votes:
+        return votes_of(self.battles)
 
     @cached_property
     def lengths(self) -> Inputs:
@@ -63,8 +62,8 @@ class Folded:
         return text_inputs(self.battles)
 
     def regression(self, inputs: Inputs, strength: float) -> np.ndarray:
-        """Out-of-fold probabilities (n, 3) by stages.counting.regression."""
-        return out_of_fold(inputs, self.labels, self.folds, strength)
+        """Out-of-fold probabilities (n, C) by stages.counting.regression."""
+        return out_of_fold(inputs, self.votes, self.folds, strength)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Baseline:
 
     Attributes:
         title: what reports call it.
-        predict: gives out-of-fold probabilities (n, 3).
+        predict: gives out-of-fold probabilities (n, C).
     """
 
     title: str
@@ -82,7 +81,7 @@ class Baseline:
 
 # By their names in metrics and tables, from the weakest to the strongest.
 BASELINES = {
-    "prior": Baseline("class prior", lambda v: class_prior(v.labels, v.folds)),
+    "prior": Baseline("class prior", lambda v: class_prior(v.votes, v.folds)),
     "length": Baseline("length", lambda v: v.regression(v.lengths, C_LENGTH)),
     "counts": Baseline("length and format", lambda v: v.regression(v.counts, C_COUNTS)),
     "tfidf": Baseline("TF-IDF", lambda v: v.regression(v.text, C_COUNTS)),
@@ -97,16 +96,16 @@ TITLES = {name: baseline.title for name, baseline in BASELINES.items()}
 def predict_baselines(
     battles: pd.DataFrame, features: pd.DataFrame, folds: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Out-of-fold probabilities (n, 3) of every baseline; the arguments are those of Folded."""
+    """Out-of-fold probabilities (n, C) of every baseline; the arguments are those of Folded."""
     folded = Folded(battles, features, folds)
     return {name: baseline.predict(folded) for name, baseline in BASELINES.items()}
 
 
-def class_prior(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """The class shares of the other folds, for each row: (n, 3)."""
-    probabilities = np.empty((len(labels), len(LABELS)))
+def class_prior(votes: Votes, folds: np.ndarray) -> np.ndarray:
+    """The class shares of the other folds, for each row: (n, C)."""
+    probabilities = np.empty_like(votes.targets)
     for train in training_masks(folds):
-        probabilities[~train] = np.bincount(labels[train], minlength=len(LABELS)) / train.sum()
+        probabilities[~train] = votes[train].shares
     return floored(probabilities)
 
 

@@ -23,6 +23,7 @@ def paired_cluster_bootstrap(
     draws: int,
     confidence: float,
     seed: int,
+    weights: np.ndarray | None = None,
 ) -> Interval:
     """Bootstrap the mean of per-row differences by drawing whole clusters with replacement.
 
@@ -36,13 +37,15 @@ def paired_cluster_bootstrap(
         draws: bootstrap samples.
         confidence: mass between low and high, for instance 0.95.
         seed: of the draws; the same seed gives the same interval.
+        weights: (n,) of the rows in every mean; equal ones if None.
 
     Returns:
         The mean over rows, and the percentiles that leave (1 - confidence) / 2 on each side.
 
     Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, sections 3.8 and 5.3.
     """
-    [interval] = bootstrap_columns(differences[:, None], clusters, draws, confidence, seed)
+    columns = differences[:, None]
+    [interval] = bootstrap_columns(columns, clusters, draws, confidence, seed, weights)
     return interval
 
 
@@ -52,12 +55,15 @@ def bootstrap_columns(
     draws: int,
     confidence: float,
     seed: int,
+    weights: np.ndarray | None = None,
 ) -> list[Interval]:
     """The paired_cluster_bootstrap of each column of (n, k) differences, all on the same draws."""
-    drawn = cluster_bootstrap(differences, clusters, draws, seed)
+    shares = None if weights is None else weights[:, None]
+    drawn = cluster_bootstrap(differences, clusters, draws, seed, shares)
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    columns = zip(differences.mean(axis=0), low, high, strict=True)
+    means = np.average(differences, axis=0, weights=weights)
+    columns = zip(means, low, high, strict=True)
     return [Interval(*map(float, column)) for column in columns]
 
 
@@ -66,21 +72,22 @@ def cluster_bootstrap(
     clusters: np.ndarray,
     draws: int,
     seed: int,
-    members: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """The means of each draw of whole clusters: (draws, k).
 
     Args:
-        values: (n, k); 0 where a row is no member.
+        values: (n, k), or (n, 1) for all columns.
         clusters: (n,) ids of any sortable type.
-        members: (n, k), over which rows each column's mean is taken; None means all.
+        weights: (n, k), or (n, 1) for all columns; 0 where a row is no part of a column's
+            mean; equal ones if None.
     """
-    k = values.shape[1]
-    if members is None:
-        members = np.ones((len(values), 1))
-    totals = _cluster_totals(np.hstack([values, members]), clusters)
+    if weights is None:
+        weights = np.ones((len(values), 1))
+    weighted = values * weights
+    totals = _cluster_totals(np.hstack([weighted, weights]), clusters)
     sums = _resampled_sums(totals, draws, np.random.default_rng(seed))
-    return sums[:, :k] / sums[:, k:]
+    return sums[:, : weighted.shape[1]] / sums[:, weighted.shape[1] :]
 
 
 def _cluster_totals(columns: np.ndarray, clusters: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from stages.votes.labels import LABELS, floored
+from stages.votes.labels import Votes, floored, mirrored
 
 Method = Literal["none", "temperature", "bias"]
 KINDS = ("usual", "identical", "a_empty", "b_empty")
@@ -37,59 +37,55 @@ def _kind(a: list[str], b: list[str]) -> str:
     return "usual" if any(b) else "b_empty"
 
 
-def fit(labels: np.ndarray, probabilities: np.ndarray, method: Method) -> dict:
+def fit(votes: Votes, probabilities: np.ndarray, method: Method) -> dict:
     """The temperature and class biases under which the votes are most likely.
 
     Args:
-        labels: (n,) 0 = A, 1 = B, 2 = tie.
-        probabilities: (n, 3) out-of-fold.
+        probabilities: (n, C) out-of-fold.
         method: `temperature` fits that alone, `bias` both, `none` neither.
 
     Returns:
-        temperature, and bias of A, B and tie, as `apply` takes them.
+        temperature, and bias of each class, as `apply` takes them.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2 (temperature and
     vector scaling).
     """
     if method == "none":
-        return {"temperature": 1.0, "bias": [0.0, 0.0, 0.0]}
-    logits, free = np.log(probabilities), len(LABELS) if method == "bias" else 1
+        return {"temperature": 1.0, "bias": [0.0] * votes.classes}
+    logits, free = np.log(probabilities), votes.classes if method == "bias" else 1
+
+    def unpacked(x: np.ndarray) -> tuple[float, np.ndarray]:
+        """1 / temperature, and the biases: A's is 0, since only differences count."""
+        return x[0], np.array([0.0, *x[1:]]) if len(x) > 1 else np.zeros(votes.classes)
 
     def cost(x: np.ndarray) -> float:
-        scale, bias = _unpack(x)
-        losses = -log_softmax(scale * logits + bias, axis=1)[np.arange(len(labels)), labels]
-        return losses.mean() + RIDGE * ((scale - 1) ** 2 + (bias**2).sum())
+        scale, bias = unpacked(x)
+        losses = -(votes.targets * log_softmax(scale * logits + bias, axis=1)).sum(axis=1)
+        return votes.mean(losses) + RIDGE * ((scale - 1) ** 2 + (bias**2).sum())
 
-    scale, bias = _unpack(minimize(cost, np.eye(free)[0]).x)
+    scale, bias = unpacked(minimize(cost, np.eye(free)[0]).x)
     return {"temperature": 1 / max(scale, 1e-3), "bias": bias.tolist()}
 
 
-def _unpack(x: np.ndarray) -> tuple[float, np.ndarray]:
-    """1 / temperature, and the biases of A (0, since only differences count), B and tie."""
-    return x[0], np.array([0.0, *x[1:]]) if len(x) > 1 else np.zeros(len(LABELS))
-
-
-def fit_rules(labels: np.ndarray, found: np.ndarray) -> dict[str, list[int]]:
+def fit_rules(votes: Votes, found: np.ndarray) -> dict[str, list[float]]:
     """How often each class was chosen, by kind, in both orders: a_empty mirrors b_empty.
 
     Args:
         found: (n,) as `kinds` gives them.
     """
-    count = {kind: np.bincount(labels[found == kind], minlength=len(LABELS)) for kind in KINDS}
-    a, b, tie = count["a_empty"] + count["b_empty"][[1, 0, 2]]
-    even = count["identical"] + count["identical"][[1, 0, 2]]
-    return {
-        "identical": (even / 2).tolist(),
-        "a_empty": [int(a), int(b), int(tie)],
-        "b_empty": [int(b), int(a), int(tie)],
-    }
+    given = votes.targets * votes.weights[:, None]
+    count = {kind: given[found == kind].sum(axis=0, keepdims=True) for kind in KINDS}
+    a_empty = count["a_empty"] + mirrored(count["b_empty"])
+    even = (count["identical"] + mirrored(count["identical"])) / 2
+    rules = {"identical": even, "a_empty": a_empty, "b_empty": mirrored(a_empty)}
+    return {kind: counts[0].tolist() for kind, counts in rules.items()}
 
 
 def apply(probabilities: np.ndarray, fitted: dict, found: np.ndarray) -> np.ndarray:
-    """Calibrated probabilities (n, 3); by rule where one is fitted for the battle's kind.
+    """Calibrated probabilities (n, C); by rule where one is fitted for the battle's kind.
 
     Args:
-        probabilities: (n, 3), averaged over both orders.
+        probabilities: (n, C), averaged over both orders.
         fitted: temperature and bias; rules, if any, by kind.
         found: (n,) as `kinds` gives them.
     """
@@ -103,26 +99,26 @@ def apply(probabilities: np.ndarray, fitted: dict, found: np.ndarray) -> np.ndar
 
 
 def fit_all(
-    labels: np.ndarray, probabilities: np.ndarray, found: np.ndarray, method: Method, rules: bool
+    votes: Votes, probabilities: np.ndarray, found: np.ndarray, method: Method, rules: bool
 ) -> dict:
     """Everything `apply` takes."""
     usual = found == "usual" if rules else slice(None)  # rules' rows do not bend the calibration
-    fitted = fit(labels[usual], probabilities[usual], method)
-    return fitted | ({"rules": fit_rules(labels, found)} if rules else {})
+    fitted = fit(votes[usual], probabilities[usual], method)
+    return fitted | ({"rules": fit_rules(votes, found)} if rules else {})
 
 
 def out_of_fold(
-    labels: np.ndarray,
+    votes: Votes,
     probabilities: np.ndarray,
     found: np.ndarray,
     folds: np.ndarray,
     method: Method,
     rules: bool,
 ) -> np.ndarray:
-    """Each fold's probabilities (n, 3) calibrated by what the other folds' votes say."""
+    """Each fold's probabilities (n, C) calibrated by what the other folds' votes say."""
     calibrated = np.empty_like(probabilities)
     for fold in np.unique(folds):
         train, held = folds != fold, folds == fold
-        fitted = fit_all(labels[train], probabilities[train], found[train], method, rules)
+        fitted = fit_all(votes[train], probabilities[train], found[train], method, rules)
         calibrated[held] = apply(probabilities[held], fitted, found[held])
     return calibrated

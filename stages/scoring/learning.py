@@ -11,6 +11,7 @@ from stages.counting.regression import (
     group_folds,
     out_of_fold,
 )
+from stages.votes.labels import Votes, mirrored
 
 # The baseline that a backbone has to beat to have learned, as sentences call it.
 REFERENCES = {"prior": "class prior", "counts": "offset alone (length and format)"}
@@ -35,33 +36,31 @@ def learned(low: float, high: float, equivalence: float) -> str:
 
 
 def pooled(
-    predictions: Sequence[np.ndarray], labels: np.ndarray, folds: np.ndarray, groups: np.ndarray
-) -> np.ndarray:
-    """Probabilities (n, 3) of a regression on the log odds of one or more predictions.
+    predictions: Sequence[np.ndarray], votes: Votes, folds: np.ndarray, groups: np.ndarray
+) -> np.ndarray | None:
+    """Probabilities (n, C) of a regression on the log odds of one or more predictions.
 
     It is fitted and cross-validated within each fold. No label of a fold's rows has touched the
     predictions of these rows, but that of other folds' rows, by models trained on this fold, it
     has: a regression across folds finds it there, and gains 0.03 of log loss on shuffled votes
     where a hundred counts stand beside predictions made of them.
 
-    Rows of a fold with too few votes for that keep the first prediction.
+    Returns:
+        None if a fold has too few votes of a class for that.
 
     Args:
-        predictions: (n, 3) probabilities each, out of fold.
+        predictions: (n, C) probabilities each, out of fold.
         groups: (n,) prompt group of each row.
     """
-    odds = [log_odds(each) for each in predictions]
-    ab = np.column_stack([column for winner, tie in odds for column in (winner, tie)])
-    ba = np.column_stack([column for winner, tie in odds for column in (-winner, tie)])
+    ab = np.column_stack([log_odds(each) for each in predictions])
+    ba = np.column_stack([log_odds(mirrored(each)) for each in predictions])
     probabilities = np.empty_like(predictions[0])
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
         both, inner = (ab[rows], ba[rows]), group_folds(groups[rows], POOLED_FOLDS)
-        probabilities[rows] = (
-            out_of_fold(_fixed(both), labels[rows], inner, C_ODDS)
-            if all_classes_seen(labels[rows], inner)
-            else predictions[0][rows]
-        )
+        if not all_classes_seen(votes[rows], inner):
+            return None
+        probabilities[rows] = out_of_fold(_fixed(both), votes[rows], inner, C_ODDS)
     return probabilities
 
 
@@ -71,7 +70,7 @@ def _fixed(inputs: BothOrders) -> Inputs:
 
 
 def beyond_baseline(
-    baseline: np.ndarray, pooled_alone: np.ndarray, with_backbone: np.ndarray
+    baseline: np.ndarray, pooled_alone: np.ndarray, with_backbone: np.ndarray, votes: Votes
 ) -> np.ndarray:
     """The gain that a backbone brings to a baseline, for each row: (n,).
 
@@ -81,10 +80,10 @@ def beyond_baseline(
     Args:
         baseline, pooled_alone, with_backbone: log losses of the rows.
     """
-    return min(baseline, pooled_alone, key=np.mean) - with_backbone
+    return min(baseline, pooled_alone, key=votes.mean) - with_backbone
 
 
-def log_odds(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of A against B, and of a tie against both, in nats: (n,) each."""
-    a, b, tie = np.log(probabilities).T
-    return a - b, tie - (a + b) / 2
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Of A against B and, if there are ties, of a tie against both, in nats: (n, C - 1)."""
+    a, b, *ties = np.log(probabilities).T
+    return np.column_stack([a - b, *(tie - (a + b) / 2 for tie in ties)])

@@ -3,6 +3,8 @@
 A new one is a function in stages.scoring.scores and a line in `quality`.
 """
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -11,6 +13,7 @@ from stages.scoring import scores
 from stages.scoring.baselines import TITLES
 from stages.scoring.bootstrap import ENDS, bootstrap_columns
 from stages.scoring.learning import beyond_baseline, learned, reference
+from stages.votes.labels import Votes, votes_of
 
 
 def evaluate(
@@ -23,55 +26,62 @@ def evaluate(
     """All metrics but what training cost.
 
     Args:
-        rows: label, group and fold of the battles; the probabilities are in the same order.
+        rows: votes, group and fold of the battles; the probabilities are in the same order.
         probabilities: as stages.scoring.out_of_fold.all_probabilities gives them.
         offset: whether the backbone was trained with one.
 
     Returns:
         The metrics, and the ladder: the rungs of each baseline and of `backbone`.
     """
-    labels, groups, folds = (rows[name].to_numpy() for name in ("label", "group", "fold"))
+    votes, groups, folds = votes_of(rows), rows.group.to_numpy(), rows.fold.to_numpy()
     ab, ba, prior, calibrated = (probabilities[name] for name in ("ab", "ba", "prior", "by_rule"))
     climbing = {name: probabilities[name] for name in (*TITLES, "backbone")}
-    ladder = rungs(labels, climbing, groups, settings, seed)
-    found = intervals(gains(labels, probabilities), groups, settings, seed)
+    ladder = rungs(votes, climbing, groups, settings, seed)
+    found = intervals(gains(votes, probabilities), votes.weights, groups, settings, seed)
     found |= {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
     start = reference(offset)
-    low, high = (found[f"gain_over_{start}{end}"] for end in ("_low", "_high"))
+    low, high = (float(found[f"gain_over_{start}{end}"] or 0) for end in ("_low", "_high"))
     metrics = {
-        **quality(labels, ab, ba),
+        **quality(votes, ab, ba),
         "prior_log_loss": ladder["prior"]["log_loss"],
         **found,
-        "log_loss_calibrated": scores.log_loss(labels, calibrated),
-        "ece_calibrated": scores.ece(labels, calibrated),
+        "log_loss_calibrated": scores.log_loss(votes, calibrated),
+        "ece_calibrated": scores.ece(votes, calibrated),
         "learned": learned(low, high, settings.equivalence),
         "reference": start,
         "n_rows": len(rows),
-        **by_fold(labels, ab, ba, prior, folds),
+        "n_classes": votes.classes,
+        **by_fold(votes, ab, ba, prior, folds),
         "baselines": {name: ladder[name]["log_loss"] for name in TITLES},
     }
     return metrics, ladder
 
 
-def quality(labels: np.ndarray, ab: np.ndarray, ba: np.ndarray) -> dict:
-    """Scores of the two orders' probabilities (n, 3), averaged unless the name says single."""
+def quality(votes: Votes, ab: np.ndarray, ba: np.ndarray) -> dict:
+    """Scores of the two orders' probabilities (n, C), averaged unless the name says single."""
     averaged = (ab + ba) / 2
     return {
-        "log_loss": scores.log_loss(labels, averaged),
-        "log_loss_single": scores.log_loss(labels, ab),
-        "accuracy": scores.accuracy(labels, averaged),
-        "macro_f1": scores.macro_f1(labels, averaged),
-        "brier": scores.brier(labels, averaged),
-        "ece": scores.ece(labels, averaged),
-        "log_loss_by_class": scores.log_loss_by_class(labels, averaged),
-        "order_consistency": scores.order_consistency(ab, ba),
+        "log_loss": scores.log_loss(votes, averaged),
+        "log_loss_single": scores.log_loss(votes, ab),
+        "accuracy": scores.accuracy(votes, averaged),
+        "macro_f1": scores.macro_f1(votes, averaged),
+        "brier": scores.brier(votes, averaged),
+        "ece": scores.ece(votes, averaged),
+        "log_loss_by_class": scores.log_loss_by_class(votes, averaged),
+        "order_consistency": scores.order_consistency(votes, ab, ba),
     }
 
 
-def gains(labels: np.ndarray, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
-    """What the backbone gains in log loss, row by row, on what; a column a gain."""
-    losses = {name: scores.example_losses(labels, p) for name, p in probabilities.items()}
-    beyond = beyond_baseline(losses["counts"], losses["features"], losses["with_features"])
+def gains(votes: Votes, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
+    """What the backbone gains in log loss, row by row, on what; a column a gain.
+
+    A column of NaN is a gain that too few votes leave unknown.
+    """
+    losses = {name: scores.example_losses(votes, p) for name, p in probabilities.items()}
+    beyond: np.ndarray | float = math.nan
+    if "features" in losses:
+        pooled = losses["features"], losses["with_features"]
+        beyond = beyond_baseline(losses["counts"], *pooled, votes)
     return pd.DataFrame(
         {
             "gain_over_counts": losses["counts"] - losses["backbone"],
@@ -83,19 +93,23 @@ def gains(labels: np.ndarray, probabilities: dict[str, np.ndarray]) -> pd.DataFr
 
 
 def intervals(
-    values: pd.DataFrame, groups: np.ndarray, settings: Evaluate, seed: int
-) -> dict[str, float]:
-    """The mean of each column of per-row values, and its ends NAME_low and NAME_high."""
-    found = bootstrap_columns(values.to_numpy(), groups, settings.draws, settings.confidence, seed)
+    values: pd.DataFrame, weights: np.ndarray, groups: np.ndarray, settings: Evaluate, seed: int
+) -> dict[str, float | None]:
+    """The mean of each column of per-row values, and its ends NAME_low and NAME_high.
+
+    None where a column is of NaN: what was not computed.
+    """
+    draws, confidence = settings.draws, settings.confidence
+    found = bootstrap_columns(values.to_numpy(), groups, draws, confidence, seed, weights)
     return {
-        f"{name}{end}": value
+        f"{name}{end}": None if math.isnan(value) else value
         for name, interval in zip(values, found, strict=True)
         for end, value in zip(ENDS, interval, strict=True)
     }
 
 
 def rungs(
-    labels: np.ndarray,
+    votes: Votes,
     predictions: dict[str, np.ndarray],
     groups: np.ndarray,
     settings: Evaluate,
@@ -104,41 +118,45 @@ def rungs(
     """The log loss of each prediction, its gain over the class prior with interval, and accuracy.
 
     Args:
-        labels: (n,) 0 = A, 1 = B, 2 = tie.
-        predictions: (n, 3) probabilities by name, `prior` among them.
+        predictions: (n, C) probabilities by name, `prior` among them.
         groups: (n,) prompt group of each row, the clusters of the bootstrap.
     """
-    losses = {name: scores.example_losses(labels, p) for name, p in predictions.items()}
+    losses = {name: scores.example_losses(votes, p) for name, p in predictions.items()}
     over_prior = np.column_stack([losses["prior"] - loss for loss in losses.values()])
-    found = bootstrap_columns(over_prior, groups, settings.draws, settings.confidence, seed)
+    draws, confidence = settings.draws, settings.confidence
+    found = bootstrap_columns(over_prior, groups, draws, confidence, seed, votes.weights)
     return {
         name: {
-            "log_loss": float(losses[name].mean()),
+            "log_loss": votes.mean(losses[name]),
             "gain_over_prior": gain.mean,
             "gain_over_prior_low": gain.low,
             "gain_over_prior_high": gain.high,
-            "accuracy": scores.accuracy(labels, predictions[name]),
+            "accuracy": scores.accuracy(votes, predictions[name]),
         }
         for name, gain in zip(predictions, found, strict=True)
     }
 
 
 def by_fold(
-    labels: np.ndarray, ab: np.ndarray, ba: np.ndarray, prior: np.ndarray, folds: np.ndarray
+    votes: Votes, ab: np.ndarray, ba: np.ndarray, prior: np.ndarray, folds: np.ndarray
 ) -> dict:
     """Each fold's losses and accuracy, and mean and standard deviation of its log loss.
 
     Args:
-        ab, ba, prior: (n, 3) probabilities of the backbone in both orders and of the class prior.
+        ab, ba, prior: (n, C) probabilities of the backbone in both orders and of the class prior.
     """
     averaged = (ab + ba) / 2
     values = {
-        "log_loss": scores.example_losses(labels, averaged),
-        "log_loss_single": scores.example_losses(labels, ab),
-        "prior_log_loss": scores.example_losses(labels, prior),
-        "accuracy": averaged.argmax(axis=1) == labels,
+        "log_loss": scores.example_losses(votes, averaged),
+        "log_loss_single": scores.example_losses(votes, ab),
+        "prior_log_loss": scores.example_losses(votes, prior),
+        "accuracy": scores.right(votes, averaged),
     }
-    means = pd.DataFrame(values).groupby(folds).mean()
+    means = pd.DataFrame(
+        {name: votes[folds == fold].mean(value[folds == fold]) for name, value in values.items()}
+        for fold in np.unique(folds)
+    )
+    means.index = np.unique(folds)
     return {
         "folds": {f"fold_{fold}": row for fold, row in means.to_dict("index").items()},
         "log_loss_fold_mean": float(means.log_loss.mean()),

@@ -11,6 +11,8 @@ from stages.config.params import Evaluate
 from stages.scoring import calibration
 from stages.scoring.learning import pooled
 from stages.scoring.predictions import columns
+from stages.votes.labels import votes_of
+from stages.votes.prepared import VOTE
 
 
 def all_probabilities(
@@ -23,34 +25,38 @@ def all_probabilities(
     """Every out-of-fold prediction of the battles that is scored, by name.
 
     Args:
-        battles: label, fold, group and the answers; all others are in the same order.
-        ab, ba: (n, 3) probabilities of the backbone in both orders.
+        battles: their votes, fold, group and answers; all others are in the same order.
+        ab, ba: (n, C) probabilities of the backbone in both orders.
         baselines: the same of each baseline, by name.
 
     Returns:
         The baselines', `ab`, `ba`, their mean `backbone`, `features` and `with_features` (the
-        `counts` baseline alone and with the backbone, as `pooled` has them), `calibrated`, and
-        `by_rule` (calibration and rules); and the calibration of all rows, for new battles.
+        `counts` baseline alone and with the backbone, as `pooled` has them, if it has),
+        `calibrated`, and `by_rule` (calibration and rules); and the calibration of all rows, for
+        new battles.
     """
-    labels, folds = battles.label.to_numpy(), battles.fold.to_numpy()
+    votes, folds = votes_of(battles), battles.fold.to_numpy()
     backbone = (ab + ba) / 2
     found = calibration.kinds(battles)
-    cross = partial(calibration.out_of_fold, labels, backbone, found, folds, settings.calibration)
-    pool = partial(pooled, labels=labels, folds=folds, groups=battles.group.to_numpy())
+    cross = partial(calibration.out_of_fold, votes, backbone, found, folds, settings.calibration)
+    pool = partial(pooled, votes=votes, folds=folds, groups=battles.group.to_numpy())
     probabilities = {
         **baselines,
         "ab": ab,
         "ba": ba,
         "backbone": backbone,
-        "features": pool([baselines["counts"]]),
-        "with_features": pool([baselines["counts"], backbone]),
+        **_pooled(pool([baselines["counts"]]), pool([baselines["counts"], backbone])),
         "calibrated": cross(rules=False),
         "by_rule": cross(rules=settings.rules),
     }
-    fitted = calibration.fit_all(
-        labels, backbone, found, settings.calibration, rules=settings.rules
-    )
+    fitted = calibration.fit_all(votes, backbone, found, settings.calibration, rules=settings.rules)
     return probabilities, fitted
+
+
+def _pooled(alone: np.ndarray | None, together: np.ndarray | None) -> dict[str, np.ndarray]:
+    if alone is None or together is None:
+        return {}
+    return {"features": alone, "with_features": together}
 
 
 def out_of_fold_table(
@@ -59,11 +65,12 @@ def out_of_fold_table(
     """One table with all that comparing runs row by row needs, and no text of a vote.
 
     Args:
-        rows: id, group, fold, label and prompt.
+        rows: id, group, fold, the vote, source, language and prompt.
         predictions: tokens and tokens_dropped of the rows.
-        probabilities: (n, 3) by name, which become the columns NAME_a, NAME_b and NAME_tie.
+        probabilities: (n, C) by name, which become the columns NAME_a, NAME_b and NAME_tie.
     """
-    table = rows[["id", "group", "fold", "label"]].assign(
+    kept = ("id", "group", "fold", "source", "language", *VOTE)
+    table = rows[[name for name in kept if name in rows]].assign(
         turns=rows.prompt.map(len).astype("int32"),
         script=pd.array([script(turns[0]) for turns in rows.prompt], dtype="string"),
         tokens=predictions.tokens,

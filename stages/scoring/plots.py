@@ -8,12 +8,12 @@ import pandas as pd
 
 from stages.config.paths import PLOTS
 from stages.scoring import scores
-from stages.votes.labels import LABELS
+from stages.votes.labels import Votes
 
 
 def write_plots(
     curves: list[pd.DataFrame],
-    labels: np.ndarray,
+    votes: Votes,
     probabilities: np.ndarray,
     to_beat: float,
     start: float,
@@ -30,8 +30,8 @@ def write_plots(
     tables = {
         "training_loss": mean_curve(curves, "step", "training_loss"),
         "validation_loss": validation.assign(to_beat=to_beat),
-        "confusion": scores.confusion(labels, probabilities),
-        "calibration": scores.calibration(labels, probabilities),
+        "confusion": scores.confusion(votes, probabilities),
+        "calibration": scores.calibration(votes, probabilities),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
@@ -44,11 +44,11 @@ def mean_curve(curves: list[pd.DataFrame], x: str, y: str) -> pd.DataFrame:
     return points.groupby(x, as_index=False).mean()
 
 
-def loss_before_training(objective: str, offset: bool, to_beat: float) -> float:
-    """A zero head gives ln 3, as the gate first_loss has made sure, or the offset's own log loss.
+def loss_before_training(objective: str, offset: bool, to_beat: float, classes: int) -> float:
+    """A zero head gives ln C, as the gate first_loss has made sure, or the offset's own log loss.
 
     A language model may start anywhere: NaN.
     """
     if objective != "classify":
         return math.nan
-    return to_beat if offset else math.log(len(LABELS))
+    return to_beat if offset else math.log(classes)

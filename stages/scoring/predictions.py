@@ -36,7 +36,7 @@ def _read_fold(folder: Path, fold: int) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"{path} not found: run `dvc repro`, which trains fold {fold}")
     rows = pd.read_parquet(path)
-    logits = rows[[f"{order}_{label}" for order in ("ab", "ba") for label in LABELS]]
+    logits = rows[[name for order in ("ab", "ba") for name in columns_of(rows, order)]]
     broken = rows.id[~np.isfinite(logits).all(axis=1)]
     if len(broken):
         raise UserError(
@@ -99,25 +99,30 @@ def read_curves(folds: list[int], folder: Path = SUMMARIES) -> list[pd.DataFrame
 
 
 def order_probabilities(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (n, 3) of the answers as stored, and exchanged and mapped back."""
+    """Probabilities (n, C) of the answers as stored, and exchanged and mapped back."""
     ab, ba = (
-        from_logits(predictions[[f"{order}_{label}" for label in LABELS]].to_numpy())
+        from_logits(predictions[columns_of(predictions, order)].to_numpy())
         for order in ("ab", "ba")
     )
     return ab, ba
 
 
 def read_baselines(rows: pd.DataFrame, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Probabilities (n, 3) of each baseline, by its name, in the order of the rows' ids."""
+    """Probabilities (n, C) of each baseline, by its name, in the order of the rows' ids."""
     table = pd.read_parquet(BASELINE_PREDICTIONS)
     table = rows[["id"]].merge(table, on="id", validate="one_to_one")
-    return {name: table[[f"{name}_{label}" for label in LABELS]].to_numpy() for name in names}
+    return {name: table[columns_of(table, name)].to_numpy() for name in names}
+
+
+def columns_of(table: pd.DataFrame, name: str) -> list[str]:
+    """Which of the columns NAME_a, NAME_b and NAME_tie a table has: without ties two."""
+    return [f"{name}_{label}" for label in LABELS if f"{name}_{label}" in table]
 
 
 def columns(probabilities: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns NAME_a, NAME_b and NAME_tie of probabilities (n, 3) by name."""
+    """Columns NAME_a, NAME_b and, if there are ties, NAME_tie of probabilities (n, C) by name."""
     return {
-        f"{name}_{label}": values[:, i]
+        f"{name}_{label}": column
         for name, values in probabilities.items()
-        for i, label in enumerate(LABELS)
+        for label, column in zip(LABELS, values.T, strict=False)
     }

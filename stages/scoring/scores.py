@@ -1,93 +1,108 @@
-"""How good probabilities over (a, b, tie) are: pure functions of labels and probabilities.
+"""How good probabilities over (a, b, tie) are: pure functions of votes and probabilities.
 
-Labels are (n,) integers 0 = A, 1 = B, 2 = tie; probabilities are (n, 3) in the same order. The
-predicted class is the most probable one; of exactly equal ones the first of a, b, tie.
+Probabilities are (n, C) in the order of the votes' classes. Means are weighted by vote. The
+predicted class is the most probable one; of exactly equal ones the first of a, b, tie; and so is
+the label of a vote that says probabilities.
 """
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
-from stages.votes.labels import LABELS
+from stages.votes.labels import LABELS, Votes
 
 BINS = 15
 
 
-def example_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Log loss of each row in nats: (n,)."""
-    return -np.log(probabilities[np.arange(len(labels)), labels])
+def example_losses(votes: Votes, probabilities: np.ndarray) -> np.ndarray:
+    """Log loss of each row in nats, its cross-entropy against the vote: (n,)."""
+    return -(votes.targets * np.log(probabilities)).sum(axis=1)
 
 
-def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def log_loss(votes: Votes, probabilities: np.ndarray) -> float:
     """Mean log loss in nats."""
-    return float(example_losses(labels, probabilities).mean())
+    return votes.mean(example_losses(votes, probabilities))
 
 
-def log_loss_by_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Mean log loss of the rows of each class, by its name; 0 for a class without rows."""
-    losses = example_losses(labels, probabilities)
+def log_loss_by_class(votes: Votes, probabilities: np.ndarray) -> dict[str, float | None]:
+    """Mean log loss of the votes for each class, by its name; None for a class without votes."""
+    losses, given = -np.log(probabilities), votes.targets * votes.weights[:, None]
     return {
-        name: float(losses[labels == label].mean()) if (labels == label).any() else 0.0
-        for label, name in enumerate(LABELS)
+        name: float(np.average(loss, weights=weight)) if weight.any() else None
+        for name, loss, weight in zip(LABELS, losses.T, given.T, strict=False)
     }
 
 
-def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def right(votes: Votes, probabilities: np.ndarray) -> np.ndarray:
+    """Whether each row's most probable class is the label: (n,)."""
+    return probabilities.argmax(axis=1) == votes.labels
+
+
+def accuracy(votes: Votes, probabilities: np.ndarray) -> float:
     """Share of rows whose most probable class is the label."""
-    return float((probabilities.argmax(axis=1) == labels).mean())
+    return votes.mean(right(votes, probabilities))
 
 
-def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean of the three classes' F1; a class neither there nor predicted counts as 0."""
-    predicted = probabilities.argmax(axis=1)
-    classes = range(len(LABELS))
-    return float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0))
+def macro_f1(votes: Votes, probabilities: np.ndarray) -> float:
+    """Mean of the classes' F1; a class neither there nor predicted counts as 0."""
+    return float(
+        f1_score(
+            votes.labels,
+            probabilities.argmax(axis=1),
+            labels=range(votes.classes),
+            average="macro",
+            sample_weight=votes.weights,
+            zero_division=0,
+        )
+    )
 
 
-def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Squared distance to the one-hot label, summed over classes: 0 to 2 (Brier 1950)."""
-    return float(((probabilities - np.eye(len(LABELS))[labels]) ** 2).sum(axis=1).mean())
+def brier(votes: Votes, probabilities: np.ndarray) -> float:
+    """Squared distance to the vote, summed over classes: 0 to 2 (Brier 1950)."""
+    return votes.mean(((probabilities - votes.targets) ** 2).sum(axis=1))
 
 
-def calibration(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+def calibration(votes: Votes, probabilities: np.ndarray) -> pd.DataFrame:
     """Confidence and accuracy in equal-width bins of the most probable class's probability.
 
     Returns:
-        One row a bin that holds any rows: confidence (their mean), accuracy, count.
+        One row a bin that holds any rows: confidence and accuracy (their means), count (the sum of
+        their weights).
     """
     confidence = probabilities.max(axis=1)
-    rows = pd.DataFrame(
-        {"confidence": confidence, "accuracy": probabilities.argmax(axis=1) == labels, "count": 1}
-    )
+    values = np.column_stack([confidence, right(votes, probabilities), np.ones(len(votes))])
+    rows = pd.DataFrame(values * votes.weights[:, None])
     bins = np.ceil(confidence * BINS)  # bin i holds (i - 1, i] / BINS
-    table = rows.groupby(bins).agg({"confidence": "mean", "accuracy": "mean", "count": "sum"})
-    return table.reset_index(drop=True)
+    sums = rows.groupby(bins).sum().to_numpy()
+    return pd.DataFrame(
+        {"confidence": sums[:, 0] / sums[:, 2], "accuracy": sums[:, 1] / sums[:, 2]}
+    ).assign(count=sums[:, 2])
 
 
-def ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def ece(votes: Votes, probabilities: np.ndarray) -> float:
     """Expected calibration error of the most probable class, over 15 equal-width bins.
 
     The mean over rows of the gap between their bin's accuracy and mean confidence (Guo et al.
     2017, On Calibration of Modern Neural Networks, equation 5).
     """
-    table = calibration(labels, probabilities)
+    table = calibration(votes, probabilities)
     gaps = (table.accuracy - table.confidence).abs()
-    return float((gaps * table["count"]).sum() / len(labels))
+    return float((gaps * table["count"]).sum() / votes.weights.sum())
 
 
-def order_consistency(ab: np.ndarray, ba: np.ndarray) -> float:
+def order_consistency(votes: Votes, ab: np.ndarray, ba: np.ndarray) -> float:
     """Share of rows predicted alike in both orders.
 
     Args:
-        ab: (n, 3) probabilities with the answers as stored.
-        ba: (n, 3) with the answers shown exchanged, mapped back to the row's own A and B, so that
+        ab: (n, C) probabilities with the answers as stored.
+        ba: (n, C) with the answers shown exchanged, mapped back to the row's own A and B, so that
             a prediction that mirrors the exchange has the same class in both. A row of equal
             probabilities in both orders counts as consistent.
     """
-    return float((ab.argmax(axis=1) == ba.argmax(axis=1)).mean())
+    return votes.mean(ab.argmax(axis=1) == ba.argmax(axis=1))
 
 
-def confusion(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+def confusion(votes: Votes, probabilities: np.ndarray) -> pd.DataFrame:
     """Each row's actual and predicted class, named A, B and tie: what DVC's template counts."""
-    names = np.array(["A", "B", "tie"])
-    return pd.DataFrame({"actual": names[labels], "predicted": names[probabilities.argmax(axis=1)]})
+    names, predicted = np.array(["A", "B", "tie"]), probabilities.argmax(axis=1)
+    return pd.DataFrame({"actual": names[votes.labels], "predicted": names[predicted]})

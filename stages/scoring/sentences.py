@@ -44,6 +44,8 @@ def whether_learned(metrics: dict) -> str:
 
 def whether_more_than_counts(metrics: dict) -> str:
     """A sentence on whether the backbone adds to length and format."""
+    if metrics["gain_beyond_features"] is None:
+        return "Whether it knows more than length and format is unknown: a fold has too few votes."
     gain = _interval(metrics, "gain_beyond_features")
     if metrics["gain_beyond_features_low"] > 0:
         return f"It knows more than length and format: added to them it gains {gain}."

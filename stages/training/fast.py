@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch._dynamo.exc import TorchDynamoException
@@ -167,10 +168,11 @@ def record_row(
             what was there then shows.
     """
     model.train()
-    filled, labels = _filled([len(ids) for ids in row], texts), [0] * len(row)
-    plain = gradient(model, filled, labels, recorded)
-    gradient(model, [ids[::-1] for ids in filled], labels, recorded)
-    replayed = gradient(model, filled, labels, recorded)
+    filled = _filled([len(ids) for ids in row], texts)
+    targets = np.eye(recorded.objective.classes)[[0] * len(row)]
+    plain = gradient(model, filled, targets, recorded)
+    gradient(model, [ids[::-1] for ids in filled], targets, recorded)
+    replayed = gradient(model, filled, targets, recorded)
     model.eval()
     model.zero_grad(set_to_none=True)
     return relative(replayed, plain)

@@ -3,7 +3,6 @@
 import platform
 import resource
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +23,8 @@ from stages.training import way
 from stages.training.checkpoints import last_checkpoint
 from stages.training.fast import make_fast, repeatable
 from stages.training.gates import order
-from stages.training.trainer import PackedTrainer, predict_together
+from stages.training.trainer import PackedTrainer, loss_of, predict_together
+from stages.votes.labels import LABELS, targets_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def train_fold(
 
     Args:
         weights: the checkpoint, a folder in transformers' layout.
-        training, held_out: id, group, prompt, response_a, response_b (lists of turns), label.
+        training, held_out: id, group, prompt, response_a, response_b (lists of turns), targets and
+            weight; as stages.votes.labels.with_classes leaves them.
         folder: where checkpoints are kept; the newest whole one is taken up again.
 
     Raises:
@@ -62,11 +63,12 @@ def train_fold(
     """
     transformers.set_seed(params.train.seed)
     tokenizer = AutoTokenizer.from_pretrained(weights)
-    template = Template(tokenizer, params.budget.max_tokens, params.prompt)
+    classes = targets_of(training).shape[1]
+    template = Template(tokenizer, params.budget.max_tokens, params.prompt, classes)
     examples, validation, offset = _read(training, held_out, template, params.train.offset)
-    truth = dict(zip(training.id, training.label, strict=True))
+    truth = dict(zip(training.id, targets_of(training), strict=True))
     passed = order.before_loading(examples, validation, truth)
-    compute = compute_for(params, tokenizer)
+    compute = compute_for(params, tokenizer, classes)
     few = a_few(examples)
     model, compute, expected = way.load(weights, few, compute, params.train)
     passed += order.before_training(model, few, compute, params.quantised)
@@ -80,7 +82,7 @@ def train_fold(
     passed += order.after_training(model)
     orders = {"ab": False, "ba": True}
     logits = {o: predict_together(model, validation, compute, orders[o]) for o in orders}
-    final_loss = _log_loss(logits["ab"], validation.labels)
+    final_loss = loss_of(logits["ab"], validation)
     curves = _curves(trainer, final_loss)
     summary = {
         **_facts(model, trainer, compute, examples, validation),
@@ -123,11 +125,6 @@ def a_few(examples: Examples) -> Examples:
     return examples.subset([by_length[0], by_length[len(by_length) // 2], by_length[-1]])
 
 
-def _log_loss(logits: np.ndarray, labels: Sequence[int]) -> float:
-    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.tensor(labels))
-    return loss.item()
-
-
 def _curves(trainer: PackedTrainer, final_loss: float) -> pd.DataFrame:
     names = {
         "loss": "training_loss",
@@ -153,8 +150,8 @@ def _predictions(validation: Examples, logits: dict[str, np.ndarray]) -> pd.Data
         }
     )
     for shown, values in logits.items():
-        for column, name in enumerate(("a", "b", "tie")):
-            frame[f"{shown}_{name}"] = values[:, column]
+        for name, column in zip(LABELS, values.T, strict=False):
+            frame[f"{shown}_{name}"] = column
     return frame
 
 
@@ -171,6 +168,7 @@ def _facts(
     dropped = [e.dropped for e in encoded]
     return {
         "examples": len(examples),
+        "classes": examples.classes,
         "steps": trainer.state.max_steps,
         "tokens_seen": tokens_seen,
         "train_seconds": trainer.seconds,

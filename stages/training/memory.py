@@ -8,6 +8,7 @@ layers are recomputed as the memory allows, which is measured on the model itsel
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
@@ -178,10 +179,10 @@ def _own_peak(
         recompute(model, recomputed)
     model.train()
     ids = full_row(tokens, max_tokens)
-    row = replace(compute, token_budget=tokens)
+    row, classes = replace(compute, token_budget=tokens), compute.objective.classes
     torch.cuda.reset_peak_memory_stats(compute.device)
     try:
-        accumulate(model, ids, [0] * len(ids), row, Tensor.backward)
+        accumulate(model, ids, np.eye(classes)[[0] * len(ids)], row, Tensor.backward)
         return torch.cuda.max_memory_allocated(compute.device)
     except torch.OutOfMemoryError:
         return None

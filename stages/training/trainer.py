@@ -1,7 +1,6 @@
 """Training on packed rows: transformers' Trainer with its step, order and validation replaced."""
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import PeftModel
+from scipy.special import log_softmax
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -25,26 +25,23 @@ from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.sharding import sharded
 from stages.training.checkpoints import saving
 from stages.training.gates.passes import LOSS
-from stages.votes.labels import MIRRORED
+from stages.votes.labels import mirrored
 
 IDLE = [0]  # the tokens of a pass that counts nothing
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A process's share of a step's examples: their tokens, labels and offsets as shown.
+    """A process's share of a step's examples: their tokens, targets and offsets as shown.
 
     Attributes:
-        of: examples of the whole step.
+        weights: the share of each one's loss in the mean over the whole step.
     """
 
     ids: Sequence[Sequence[int]]
-    labels: Sequence[int]
-    offsets: np.ndarray | None
-    of: float
-
-
-NOTHING = Batch([IDLE], [0], None, of=math.inf)
+    targets: np.ndarray
+    weights: np.ndarray
+    offsets: np.ndarray
 
 
 class PackedTrainer(Trainer):
@@ -106,16 +103,17 @@ class PackedTrainer(Trainer):
         shown = list(zip(step.examples, step.swapped, strict=True))
         encoded = [self.examples.encode(i, swapped).ids for i, swapped in shown]
         mine = share([len(ids) for ids in encoded], processes.rank(), processes.count())
+        weights = self.examples.weights[list(step.examples)]
         batch = Batch(
             [encoded[k] for k in mine],
-            [self.examples.label(*shown[k]) for k in mine],
-            np.array([self.examples.offset(*shown[k]) for k in mine]),
-            of=len(encoded),
+            self._stacked([self.examples.target(*shown[k]) for k in mine]),
+            (weights / weights.sum())[mine],
+            self._stacked([self.examples.offset(*shown[k]) for k in mine]),
         )
         idle = _idle(self.model, batch.ids, self.compute)
         loss = self._accumulate_in_memory(model, batch)
         for _pass in range(idle):
-            self._accumulate(model, NOTHING)
+            self._accumulate(model, self._nothing())
         processes.add_up(loss, self.trained)
         if self.accelerator.scaler:
             self.accelerator.scaler.unscale_(self.optimizer.optimizer)
@@ -181,8 +179,16 @@ class PackedTrainer(Trainer):
     def _accumulate(self, model: nn.Module, batch: Batch) -> Tensor:
         backward = self.accelerator.backward
         return accumulate(
-            model, batch.ids, batch.labels, self.compute, backward, batch.of, batch.offsets
+            model, batch.ids, batch.targets, self.compute, backward, batch.weights, batch.offsets
         )
+
+    def _stacked(self, rows: list[np.ndarray]) -> np.ndarray:
+        return np.array(rows, dtype=np.float32).reshape(-1, self.examples.classes)
+
+    def _nothing(self) -> Batch:
+        """What a pass that counts nothing computes."""
+        zeros = np.zeros((1, self.examples.classes), dtype=np.float32)
+        return Batch([IDLE], zeros, np.zeros(1), zeros)
 
 
 class _Steps(TrainerCallback):
@@ -205,7 +211,7 @@ class _Steps(TrainerCallback):
 def predict_together(
     model: PeftModel, examples: Examples, compute: Compute, swapped: bool
 ) -> np.ndarray:
-    """Logits of every example with its answers shown in one order: (examples, 3), float32.
+    """Logits of every example with its answers shown in one order: (examples, classes), float32.
 
     The processes share the examples, and each gets all logits. Columns are always the file's own
     A, B and tie, also when they were shown exchanged; offsets are added.
@@ -219,10 +225,10 @@ def predict_together(
     found = class_logits(model, part, compute, progress)
     for _ in range(idle):
         class_logits(model, [IDLE], compute)
-    logits = torch.empty(len(ids), 3)
+    logits = np.empty((len(ids), examples.classes), dtype=np.float32)
     for index, values in processes.gather((mine, found)):
-        logits[index] = values
-    return (logits[:, list(MIRRORED)] if swapped else logits).numpy() + examples.offsets
+        logits[index] = values.numpy()
+    return (mirrored(logits) if swapped else logits) + examples.offsets
 
 
 def _idle(model: PeftModel, ids: Sequence[Sequence[int]], compute: Compute) -> int:
@@ -234,9 +240,14 @@ def _idle(model: PeftModel, ids: Sequence[Sequence[int]], compute: Compute) -> i
 
 
 def log_loss(model: PeftModel, examples: Examples, compute: Compute) -> float:
-    """Mean three-class log loss over examples in the file's order."""
-    logits = torch.from_numpy(predict_together(model, examples, compute, swapped=False))
-    return nn.functional.cross_entropy(logits, torch.tensor(examples.labels)).item()
+    """Mean log loss over examples in the file's order."""
+    return loss_of(predict_together(model, examples, compute, swapped=False), examples)
+
+
+def loss_of(logits: np.ndarray, examples: Examples) -> float:
+    """Mean log loss that logits (examples, classes) have."""
+    losses = -(log_softmax(logits, axis=1) * examples.targets).sum(axis=1)
+    return float(np.average(losses, weights=examples.weights))
 
 
 def _optimizer(model: PeftModel, params: Params) -> torch.optim.AdamW:

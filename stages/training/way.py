@@ -23,7 +23,7 @@ def load(
 ) -> tuple[PeftModel, Compute, Reference]:
     """Load a backbone, and let it compute as fast as it does exactly; see `choose`."""
     device = torch.device("cpu") if sharding.wanted() else compute.device
-    model = build_plain(weights, train, device)
+    model = build_plain(weights, train, device, compute.objective.classes)
     compute, expected = choose(model, few, compute, train)
     return model, compute, expected
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from stages.config.errors import UserError
 from stages.config.paths import BATTLES, QUARANTINE
-from stages.votes.labels import LABELS
+from stages.votes.labels import LABELS, TARGETS
 from stages.votes.rows import (
     MODELS,
     TURNS,
@@ -27,6 +27,10 @@ COLUMNS = pyarrow.schema(
         *((name, pyarrow.string()) for name in MODELS),
         *((name, pyarrow.list_(pyarrow.string())) for name in TURNS),
         ("label", pyarrow.int8()),
+        *((name, pyarrow.float64()) for name in TARGETS),
+        ("weight", pyarrow.float64()),
+        ("source", pyarrow.string()),
+        ("language", pyarrow.string()),
     ]
 )
 
@@ -46,6 +50,8 @@ SCHEMA = pa.DataFrameSchema(
         **{name: pa.Column("string", nullable=True) for name in MODELS},
         **{name: pa.Column(object, pa.Check(_turn_lists, name="texts")) for name in TURNS},
         "label": pa.Column("int8", pa.Check.isin(range(len(LABELS)))),
+        **{name: pa.Column("float64") for name in (*TARGETS, "weight")},
+        **{name: pa.Column("string", nullable=True) for name in ("source", "language")},
     },
     strict=True,
     ordered=True,
@@ -114,7 +120,12 @@ def _count(rows_in: int, rows_out: int, duplicates: int, quarantined: int) -> di
 
 def _frame(battles: list[dict]) -> pd.DataFrame:
     frame = pd.DataFrame(battles, columns=COLUMNS.names)
-    return frame.astype({"id": "string", **dict.fromkeys(MODELS, "string"), "label": "int8"})
+    frame = frame.astype({"id": "string", **dict.fromkeys(MODELS, "string"), "label": "int8"})
+    for place, name in enumerate(TARGETS):
+        frame[name] = (frame.label == place).astype("float64")
+    return frame.assign(weight=1.0, source="votes", language=None).astype(
+        {"source": "string", "language": "string"}
+    )
 
 
 def describe(battles: pd.DataFrame) -> dict:

@@ -4,6 +4,9 @@ import pandas as pd
 
 from stages.config.errors import UserError
 from stages.config.paths import BATTLES, FOLDS
+from stages.votes.labels import TARGETS, with_classes
+
+VOTE = ("label", *TARGETS, "weight")  # what a battle's vote is
 
 
 def read_battles(columns: list[str]) -> pd.DataFrame:
@@ -18,6 +21,11 @@ def read_battles(columns: list[str]) -> pd.DataFrame:
 
 
 def read_folded_battles(columns: list[str]) -> pd.DataFrame:
-    """Rows of the folds with the given columns of their battles: id, group, fold, columns."""
-    battles = read_battles(["id", *columns])
-    return pd.read_parquet(FOLDS).merge(battles, on="id", validate="one_to_one")
+    """Battles that are held out in some fold: id, group, fold, their VOTE, and the given columns.
+
+    The column target_tie is missing where no vote is for a tie.
+    """
+    battles = read_battles(["id", *VOTE, *columns])
+    folds = pd.read_parquet(FOLDS)
+    held_out = folds[folds.fold >= 0]
+    return with_classes(held_out.merge(battles, on="id", validate="one_to_one"))

@@ -1,7 +1,5 @@
 """The gates in the order in which a fold meets them."""
 
-from collections.abc import Mapping
-
 from peft import PeftModel
 
 from stages.model.examples import Examples
@@ -26,11 +24,11 @@ PHASES = (
 )
 
 
-def before_loading(training: Examples, held_out: Examples, truth: Mapping[str, int]) -> list[Gate]:
+def before_loading(training: Examples, held_out: Examples, truth: votes.Truth) -> list[Gate]:
     """Run the gates on all examples of a fold.
 
     Args:
-        truth: the vote on each battle that is trained on, by id.
+        truth: the target of each battle that is trained on, by id.
 
     Raises:
         GateFailed: naming every gate that failed.

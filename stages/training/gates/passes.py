@@ -39,7 +39,7 @@ MOVED = 1e-3  # relative; far above float32 rounding, far below what reading ano
 
 @dataclass(frozen=True)
 class Trial:
-    """A probed model, a few examples, and the logits (examples, 3) that it gives them."""
+    """A probed model, a few examples, and the logits (examples, classes) that it gives them."""
 
     model: PeftModel
     examples: Examples
@@ -49,18 +49,19 @@ class Trial:
 
 @FIRST.gate(
     "first_loss",
-    "the first loss is not ln 3, which a zero head gives before an offset; with `sft`, it is above "
-    "twice the log of the vocabulary",
+    "the first loss is not ln 3, or ln 2 without ties, which a zero head gives before an offset; "
+    "with `sft`, it is above twice the log of the vocabulary",
     "the head starts at random values instead of zero",
     "labels or logits are in another order or number than A, B, tie",
 )
 def first_loss(model: PeftModel, examples: Examples, compute: Compute) -> Finding:
-    """A zero head knows nothing: ln 3. A language-model head is not confident of something else."""
+    """A zero head knows no class: ln 3 or ln 2. A language-model head is not sure of another."""
     with torch.no_grad():
-        ids, labels = token_ids(examples), list(examples.labels)
-        loss = accumulate(model, ids, labels, compute, lambda loss: None).item()
+        ids, classes = token_ids(examples), examples.classes
+        loss = accumulate(model, ids, examples.targets, compute, lambda loss: None).item()
     if compute.objective.answers is None:
-        passed, expected = abs(loss - math.log(3)) < 1e-3, f"ln 3 = {math.log(3):.4f}"
+        even = math.log(classes)
+        passed, expected = abs(loss - even) < 1e-3, f"ln {classes} = {even:.4f}"
     else:
         limit = 2 * math.log(head(model).weight.shape[0])
         passed, expected = loss < limit, f"below 2 ln(vocabulary) = {limit:.2f}"
@@ -142,9 +143,9 @@ def reload(trial: Trial) -> Finding:
 )
 def loss_scale(trial: Trial) -> Finding:
     """A batch gives the same gradient in one row as in a row for each example."""
-    compute, labels = trial.compute, trial.examples.labels
+    compute, targets = trial.compute, trial.examples.targets
     rows = replace(compute, token_budget=1), replace(compute, token_budget=10**9)
-    apart, together = (gradient(trial.model, token_ids(trial.examples), labels, c) for c in rows)
+    apart, together = (gradient(trial.model, token_ids(trial.examples), targets, c) for c in rows)
     difference, limit = relative(apart, together), 3 * SAME[compute.dtype]
     return Finding(difference < limit, f"{difference:.2g}", f"below {limit:g}")
 
@@ -160,7 +161,7 @@ def gradients(trial: Trial) -> Finding:
     """Every module of the adapter, and the head, gets a finite gradient that is not zero."""
     model = trial.model
     model.train()
-    gradient(model, token_ids(trial.examples), trial.examples.labels, trial.compute)
+    gradient(model, token_ids(trial.examples), trial.examples.targets, trial.compute)
     named = adapter_parameters(model) | head_parameters(model)
     bad = [n for n, p in named.items() if p.grad is None or not _sound(p.grad)]
     model.eval()

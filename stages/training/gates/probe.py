@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
@@ -51,17 +52,17 @@ def token_ids(examples: Examples) -> list[list[int]]:
 
 
 def logits_of(model: PeftModel, examples: Examples, compute: Compute) -> Tensor:
-    """The logits of A, B and tie: (examples, 3)."""
+    """The logits of A, B and tie: (examples, classes)."""
     return class_logits(model, token_ids(examples), compute)
 
 
 def gradient(
-    model: PeftModel, ids: Sequence[Sequence[int]], labels: Sequence[int], compute: Compute
+    model: PeftModel, ids: Sequence[Sequence[int]], targets: np.ndarray, compute: Compute
 ) -> Tensor:
     """The mean loss's gradient over all trained parameters, as one vector on the CPU."""
     model.zero_grad(set_to_none=True)
     accumulate(
-        model, ids, labels, compute, lambda loss: loss.backward() if loss.requires_grad else None
+        model, ids, targets, compute, lambda loss: loss.backward() if loss.requires_grad else None
     )
     # Not kept on a GPU, whose memory recordings may fill.
     grads = [p.grad.flatten().cpu() for p in trained(model) if p.grad is not None]
@@ -75,7 +76,7 @@ def one_pass(model: PeftModel, examples: Examples, compute: Compute) -> tuple[Te
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    slope = gradient(model, token_ids(examples), examples.labels, compute)
+    slope = gradient(model, token_ids(examples), examples.targets, compute)
     model.eval()
     return logits, slope
 

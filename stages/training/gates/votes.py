@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
 
 from stages.model.examples import Examples
 from stages.model.prompts import Round, chat_around, leading_special
 from stages.training.gates.gate import Finding, Phase
-from stages.votes.labels import MIRRORED
 
-ALL = Phase()  # on (training, held_out, truth): all examples of a fold, and each battle's vote
+Truth: TypeAlias = Mapping[str, np.ndarray]
+
+ALL = Phase()  # on (training, held_out, truth): all examples of a fold, and each vote's target
 SHOWN = Phase()  # on a few examples, as the backbone sees them
 
 
@@ -18,9 +22,11 @@ SHOWN = Phase()  # on a few examples, as the backbone sees them
     "labels were joined to the battles by place and not by id, or permuted",
     "the examples are of other battles than this fold's",
 )
-def labels(training: Examples, held_out: Examples, truth: Mapping[str, int]) -> Finding:
-    """Every label is the one its battle's id has in the votes."""
-    wrong = sum(training.label(i) != truth.get(id_) for i, id_ in enumerate(training.ids))
+def labels(training: Examples, held_out: Examples, truth: Truth) -> Finding:
+    """Every target is the one its battle's id has in the votes."""
+    nothing = np.zeros(training.classes)
+    true = np.array([truth.get(id_, nothing) for id_ in training.ids])
+    wrong = int((np.abs(training.targets - true) > 1e-6).any(axis=1).sum())
     return Finding(wrong == 0, f"{wrong} labels off the votes", "none")
 
 
@@ -30,7 +36,7 @@ def labels(training: Examples, held_out: Examples, truth: Mapping[str, int]) -> 
     "the examples of another fold were taken",
     "the frames of the fold overlap",
 )
-def held_out(training: Examples, held_out: Examples, truth: Mapping[str, int]) -> Finding:
+def held_out(training: Examples, held_out: Examples, truth: Truth) -> Finding:
     """No battle is both trained on and predicted."""
     both = len(set(training.ids) & set(held_out.ids))
     return Finding(both == 0, f"{both} battles to predict among those to train on", "none")
@@ -64,13 +70,18 @@ def special_tokens(examples: Examples) -> Finding:
     "answers A and B are exchanged without their labels, or labels without the answers",
 )
 def swap(examples: Examples) -> Finding:
-    """Exchanging A and B exchanges the answers read and permutes the label."""
+    """Exchanging A and B exchanges the answers read, and what the vote says of them."""
     exchanged = replace(
         examples, rounds=[[Round(r.prompt, r.b, r.a) for r in rounds] for rounds in examples.rounds]
     )
     wrong = sum(
         examples.encode(i, swapped=True).ids != exchanged.encode(i).ids
-        or examples.label(i, swapped=True) != MIRRORED[examples.label(i)]
+        or list(examples.target(i, swapped=True)) != _exchanged(examples.target(i))
         for i in range(len(examples))
     )
     return Finding(wrong == 0, f"{wrong} examples that do not mirror", "none")
+
+
+def _exchanged(target: np.ndarray) -> list[float]:
+    a, b, *tie = target
+    return [b, a, *tie]
