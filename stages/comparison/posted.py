@@ -13,7 +13,8 @@ from stages.config.params import Section, explain
 
 # A validation loss nearer to the class prior than this has learned nothing worth a claim.
 NOTHING = 0.005
-# A head that starts at zero has a first loss of ln 3; one this much above it does not.
+# A head that starts at zero has a first loss of ln 3, or ln 2 without ties; one this much above
+# it does not.
 START = 0.2
 FAR = 0.02  # from what others report, beyond what splits and seeds explain
 
@@ -49,6 +50,11 @@ class Summary(Section):
     runs: Annotated[dict[str, Run], Field(min_length=2)]
 
     @property
+    def classes(self) -> int:
+        """How many the votes are for: 3, or 2 without ties."""
+        return 3 if self.votes.tie else 2
+
+    @property
     def prior(self) -> float:
         """The log loss of always answering the class shares: their entropy."""
         counts = np.array([self.votes.a, self.votes.b, self.votes.tie])
@@ -82,7 +88,9 @@ def assess(summary: Summary) -> dict:
     reasons = [
         reason for name, run in summary.runs.items() for reason in _broken(name, run, summary.prior)
     ]
-    suspicions = [s for name, run in summary.runs.items() for s in _suspicions(name, run)]
+    suspicions = [
+        s for name, run in summary.runs.items() for s in _suspicions(name, run, summary.classes)
+    ]
     suspicions += _ranked_differently(summary.runs) + _against_published(summary)
     suspicions.append("no interval is given: one split and one seed tell nothing of chance")
     if reasons:
@@ -116,15 +124,16 @@ def _broken(name: str, run: Run, prior: float) -> list[str]:
     return []
 
 
-def _suspicions(name: str, run: Run) -> list[str]:
+def _suspicions(name: str, run: Run, classes: int) -> list[str]:
     losses = [loss for _, loss in sorted(run.training_losses.items())]
     if not losses:
         return []
     told = []
-    uniform = math.log(3)
+    uniform = math.log(classes)
     if losses[0] > uniform + START:
         told.append(
-            f"{name} starts at a training loss of {losses[0]:g}, far above ln 3 = {uniform:.4f}: "
+            f"{name} starts at a training loss of {losses[0]:g}, far above ln {classes} = "
+            f"{uniform:.4f}: "
             "a head that does not start at zero, or a loss over the whole vocabulary"
         )
     worst = max(range(1, len(losses)), key=lambda i: losses[i] - losses[i - 1], default=0)

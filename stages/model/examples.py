@@ -69,14 +69,14 @@ def _shown(columns: np.ndarray, i: int, swapped: bool) -> np.ndarray:
 def tokenize(
     battles: pd.DataFrame, template: Template, offsets: np.ndarray | None = None
 ) -> Examples:
-    """Tokenise a frame of battles (columns id, prompt, response_a, response_b, targets, weight).
+    """Tokenise a frame of battles (columns id, prompt, response_a, response_b, targets, weight;
+    and system, if known).
 
     Args:
         offsets: of their logits; none if None.
     """
-    turns = zip(battles.prompt, battles.response_a, battles.response_b, strict=True)
     targets, weights = targets_of(battles).astype(np.float32), battles.weight.to_numpy()
     if offsets is None:
         offsets = np.zeros_like(targets)
-    rounds = template.tokenize(turns)
+    rounds = template.tokenize(battles)
     return Examples(battles.id.tolist(), rounds, targets, weights, offsets, template)

@@ -7,15 +7,17 @@ special token nor be cut inside one.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from stages.config.errors import UserError
 from stages.config.params import Prompt
 
-PROMPT, ANSWER_A, ANSWER_B = "\n\nUser: ", "\n\nAnswer A: ", "\n\nAnswer B: "
+SYSTEM, PROMPT = "\n\nSystem: ", "\n\nUser: "
+ANSWER_A, ANSWER_B = "\n\nAnswer A: ", "\n\nAnswer B: "
 QUESTIONS = {2: "\n\nThe better answer (A or B):", 3: "\n\nThe better answer (A, B or tie):"}
 ANSWERS = (" A", " B", " tie")  # in the order of labels.LABELS; a chat's reply has no space first
 MESSAGE = "THE-BATTLE-STANDS-HERE"  # where a chat template puts what the user writes
@@ -33,11 +35,16 @@ SHORTEST_ROUND = 48  # tokens; an older round with less room than this is droppe
 
 @dataclass(frozen=True)
 class Round:
-    """The tokens of one turn: its prompt and both answers."""
+    """The tokens of one turn: its prompt and both answers.
+
+    Attributes:
+        system: the system prompt's, which the first turn of a battle may have.
+    """
 
     prompt: list[int]
     a: list[int]
     b: list[int]
+    system: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.a) + len(self.b)
@@ -83,6 +90,7 @@ class Template:
             chat_around(tokenizer) if shares.chat else (leading_special(tokenizer), [])
         )
         self.marks = self._ids([PROMPT, ANSWER_A, ANSWER_B])
+        [self.system] = self._ids([SYSTEM])
         self.question, self.ellipsis = self._ids([QUESTIONS[classes], ELLIPSIS])
         self.round_marks = sum(map(len, self.marks))
         self.question += self.end
@@ -94,9 +102,21 @@ class Template:
                 f"least {needed} for the question and a piece of each answer; raise it"
             )
 
-    def tokenize(self, battles: Iterable[tuple[Sequence, Sequence, Sequence]]) -> list[list[Round]]:
-        """Tokenise battles given as (prompt, response_a, response_b), each a sequence of turns."""
-        turns = [list(zip(*battle, strict=True)) for battle in battles]
+    def tokenize(self, battles: pd.DataFrame) -> list[list[Round]]:
+        """Tokenise the turns of battles: prompt, response_a, response_b; and system, if known."""
+        rounds = self._rounds(battles)
+        if "system" not in battles:
+            return rounds
+        known = battles.system.notna().to_numpy()
+        systems = iter(self._ids(battles.system[known].tolist()))
+        return [
+            [replace(battle[0], system=next(systems)), *battle[1:]] if has_one else battle
+            for battle, has_one in zip(rounds, known, strict=True)
+        ]
+
+    def _rounds(self, battles: pd.DataFrame) -> list[list[Round]]:
+        parts = zip(battles.prompt, battles.response_a, battles.response_b, strict=True)
+        turns = [list(zip(*battle, strict=True)) for battle in parts]
         flat = self._ids(
             [
                 text
@@ -111,13 +131,15 @@ class Template:
         ]
 
     def encode(self, rounds: Sequence[Round], swapped: bool = False) -> Encoded:
-        """Join the rounds, newest kept first, within the budget.
+        """Join the system prompt and the rounds, newest kept first, within the budget.
 
         A battle that is too long loses its oldest rounds; the oldest one kept may be shortened, its
-        parts to their shares of the room. The final question always stays.
+        parts to their shares of the room. A system prompt stays, shortened to the prompt's share.
+        The final question always stays.
         """
         kept: list[list[int]] = []
-        room = self.room
+        system = self._system(rounds[0].system)
+        room = whole = self.room - len(system)
         for round_ in reversed(rounds):
             available = room - self.round_marks
             if kept and available < min(len(round_), SHORTEST_ROUND):
@@ -127,9 +149,16 @@ class Template:
             room -= len(kept[-1])
             if fitted is not round_:
                 break
-        ids = self.start + [i for part in reversed(kept) for i in part] + self.question
+        ids = self.start + system + [i for part in reversed(kept) for i in part] + self.question
         texts = sum(map(len, rounds)) + self.round_marks * len(rounds)
-        return Encoded(ids, dropped=max(0, texts - (self.room - room)))
+        cut = len(rounds[0].system) + len(self.system) - len(system) if system else 0
+        return Encoded(ids, dropped=cut + max(0, texts - (whole - room)))
+
+    def _system(self, tokens: Sequence[int]) -> list[int]:
+        if not tokens:
+            return []
+        size = max(0, int(self.room * self.shares[0]) - len(self.system))
+        return self.system + self._shorten(list(tokens), size)
 
     def _fit(self, round_: Round, room: int) -> Round:
         if len(round_) <= room:

@@ -109,13 +109,13 @@ class Ensemble:
         """Logits of every fold's model in both orders.
 
         Args:
-            battles: prompt, response_a and response_b, each row a list of turns.
+            battles: prompt, response_a and response_b, each row a list of turns; system, if known.
 
         Returns:
             (folds, 2, n, classes) logits: the answers as given, then exchanged and mapped back; and
             the (n,) tokens of each battle that did not fit.
         """
-        rounds = self._template.tokenize(zip(*(battles[name] for name in TURNS), strict=True))
+        rounds = self._template.tokenize(battles)
         encoded = [self._template.encode(r, swapped) for swapped in (False, True) for r in rounds]
         ids = [battle.ids for battle in encoded]
         with self._lock:  # the adapters take turns on one base

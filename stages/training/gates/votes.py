@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from stages.model.examples import Examples
-from stages.model.prompts import Round, chat_around, leading_special
+from stages.model.prompts import chat_around, leading_special
 from stages.training.gates.gate import Finding, Phase
 
 Truth: TypeAlias = Mapping[str, np.ndarray]
@@ -72,7 +72,7 @@ def special_tokens(examples: Examples) -> Finding:
 def swap(examples: Examples) -> Finding:
     """Exchanging A and B exchanges the answers read, and what the vote says of them."""
     exchanged = replace(
-        examples, rounds=[[Round(r.prompt, r.b, r.a) for r in rounds] for rounds in examples.rounds]
+        examples, rounds=[[replace(r, a=r.b, b=r.a) for r in rounds] for rounds in examples.rounds]
     )
     wrong = sum(
         examples.encode(i, swapped=True).ids != exchanged.encode(i).ids
