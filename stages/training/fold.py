@@ -19,7 +19,7 @@ from stages.devices import processes
 from stages.model.examples import Examples, tokenize
 from stages.model.passes import Compute, compute_for
 from stages.model.prompts import Template
-from stages.training import way
+from stages.training import beside, way
 from stages.training.checkpoints import last_checkpoint
 from stages.training.fast import make_fast, repeatable
 from stages.training.gates import order
@@ -54,7 +54,7 @@ def train_fold(
 
     Args:
         weights: the checkpoint, a folder in transformers' layout.
-        training, held_out: id, group, prompt, response_a, response_b (lists of turns), targets and
+        training, held_out: id, group, fold, source, prompt, response_a, response_b (lists of turns), targets and
             weight; as stages.votes.labels.with_classes leaves them.
         folder: where checkpoints are kept; the newest whole one is taken up again.
 
@@ -100,9 +100,10 @@ def _read(
     training: pd.DataFrame, held_out: pd.DataFrame, template: Template, with_offset: bool
 ) -> tuple[Examples, Examples, Offset | None]:
     """Both frames as the model sees them, and the offset that is added to their logits."""
-    offset = own = unseen = None
+    offset, unseen, own = None, None, beside.offsets(training)
     if with_offset:
-        offset, own, unseen = fold_offsets(training, held_out)
+        offset, counted, unseen = fold_offsets(training, held_out)
+        own += counted
         print(f"offset: length and format, fitted on {len(training)} votes, added to the logits")
     return tokenize(training, template, own), tokenize(held_out, template, unseen), offset
 

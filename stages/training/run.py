@@ -19,6 +19,7 @@ from stages.config.paths import BATTLES, FOLDS, OFFSET_FILE, WEIGHTS
 from stages.config.root import state
 from stages.config.versions import versions
 from stages.devices import processes
+from stages.training import beside
 from stages.training.checkpoints import writing
 from stages.training.fingerprint import fingerprint
 from stages.training.fold import Trained, train_fold
@@ -40,7 +41,7 @@ def run(fold: int) -> None:
     first = os.environ.get("RANK", "0") == "0"
     with FileLock(folder.with_suffix(".lock")) if first else nullcontext():
         processes.connect()
-        trained = train_fold(weights, *_parts(battles, fold), params, folder)
+        trained = train_fold(weights, *beside.parts(battles, fold), params, folder)
         processes.disconnect()
         if first:
             facts = {"fold": fold, "fingerprint": key, "checkpoint": record}
@@ -64,22 +65,6 @@ def read_inputs(params: Params) -> tuple[dict, Path, pd.DataFrame]:
     weights = sources.fetch(record, params.checkpoint, state())
     battles = pd.read_parquet(BATTLES).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
     return record, weights, with_classes(battles, battles.fold >= 0)
-
-
-def _parts(battles: pd.DataFrame, fold: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is trained on, and what is held out.
-
-    Votes that are only trained on (fold -1) join every training, but for those of a prompt group
-    that is held out.
-    """
-    held_out = battles.fold == fold
-    beside = (battles.fold < 0) & battles.group.isin(battles.group[held_out])
-    if (battles.fold < 0).any():
-        joined = int(((battles.fold < 0) & ~beside).sum())
-        print(
-            f"{joined} votes are only trained on; {beside.sum()} share a held-out prompt: left out"
-        )
-    return battles[~held_out & ~beside], battles[held_out]
 
 
 def _write(fold: int, trained: Trained, summary: dict) -> None:
