@@ -18,18 +18,16 @@ def parts(battles: pd.DataFrame, fold: int) -> tuple[pd.DataFrame, pd.DataFrame]
     held_out, only_trained = battles.fold == fold, battles.fold < 0
     shared = only_trained & battles.group.isin(battles.group[held_out])
     if only_trained.any():
-        joined = int((only_trained & ~shared).sum())
-        print(
-            f"{joined} votes are only trained on; {shared.sum()} share a held-out prompt: left out"
-        )
+        joined, out = (only_trained & ~shared).sum(), shared.sum()
+        print(f"{joined} votes are only trained on; {out} share a held-out prompt and are left out")
     return battles[~held_out & ~shared], battles[held_out]
 
 
 def offsets(training: pd.DataFrame) -> np.ndarray:
-    """What is added to the logits of each vote, so that another source's class shares are not learned.
+    """What is added to logits in training, so that another source's class shares are not learned.
 
-    For votes that are only trained on: the log of their source's class shares, less that of the
-    fold's own. A source without ties then says nothing of ties. Predictions have no such offset.
+    It is, for votes that are only trained on, the log of their source's class shares less that of
+    the fold's own. A source without ties then says nothing of ties. Predictions have no such offset.
 
     Source: Menon et al. 2021, Long-tail learning via logit adjustment.
 

@@ -14,6 +14,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stages.config.params import Params
+from stages.counting.features import count_features
 from stages.counting.offset import Offset, fold_offsets
 from stages.devices import processes
 from stages.model.examples import Examples, tokenize
@@ -54,8 +55,8 @@ def train_fold(
 
     Args:
         weights: the checkpoint, a folder in transformers' layout.
-        training, held_out: id, group, fold, source, prompt, response_a, response_b (lists of turns), targets and
-            weight; as stages.votes.labels.with_classes leaves them.
+        training, held_out: id, group, fold, source, prompt, response_a, response_b (lists of
+            turns), targets and weight; as stages.votes.labels.with_classes leaves them.
         folder: where checkpoints are kept; the newest whole one is taken up again.
 
     Raises:
@@ -102,9 +103,11 @@ def _read(
     """Both frames as the model sees them, and the offset that is added to their logits."""
     offset, unseen, own = None, None, beside.offsets(training)
     if with_offset:
-        offset, counted, unseen = fold_offsets(training, held_out)
-        own += counted
-        print(f"offset: length and format, fitted on {len(training)} votes, added to the logits")
+        mine = training.fold >= 0
+        offset, counted, unseen = fold_offsets(training[mine], held_out)
+        own[mine] += counted
+        own[~mine] += offset.of(count_features(training[~mine]))
+        print(f"offset: length and format, fitted on {mine.sum()} votes, added to the logits")
     return tokenize(training, template, own), tokenize(held_out, template, unseen), offset
 
 
