@@ -27,7 +27,7 @@ def offsets(training: pd.DataFrame) -> np.ndarray:
     """What is added to logits in training, so that another source's class shares are not learned.
 
     It is, for votes that are only trained on, the log of their source's class shares less that of
-    the fold's own. A source without ties then says nothing of ties. Predictions have no such offset.
+    the fold's own. A source without ties then says nothing of ties. Predictions have none of it.
 
     Source: Menon et al. 2021, Long-tail learning via logit adjustment.
 
