@@ -117,6 +117,7 @@ class Evaluate(Section):
     equivalence: Annotated[float, Field(gt=0)]  # log loss
     calibration: Literal["none", "temperature", "bias"]
     rules: StrictBool  # for identical and empty answers
+    pool: Literal["none", "length", "counts", "tfidf", "tfidf_counts"] = "none"  # with a baseline
 
 
 class Scale(Section):
