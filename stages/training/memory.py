@@ -91,9 +91,8 @@ def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens:
     """
     cuda, base = compute.device.type == "cuda", model.get_base_model()
     asked = wanted > 0 if isinstance(wanted, int) else cuda
-    recomputed = asked and base.supports_gradient_checkpointing
-    if recomputed:
-        base.activation_checkpointing_enable({"use_reentrant": False})
+    able = asked and base.supports_gradient_checkpointing
+    recomputed = able and _let_recompute(model, compute, max_tokens)
     tokens, layers = compute.token_budget, len(decoder_layers(model))
     while cuda and _own_peak(model, compute, None, tokens, max_tokens) is None:
         if tokens == max_tokens:
@@ -103,6 +102,26 @@ def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens:
             )
         tokens = max(tokens // 2, max_tokens)
     return Plan(tokens, layers if recomputed else 0, layers)
+
+
+def _let_recompute(model: PeftModel, compute: Compute, tokens: int) -> bool:
+    """Let transformers recompute all layers; returns whether the model's code takes that."""
+    base = model.get_base_model()
+    base.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    try:
+        accumulate(model, [[0] * tokens], [0], compute, Tensor.backward)
+        return True
+    except torch.OutOfMemoryError:  # which is another question
+        return True
+    except RuntimeError as error:  # of code that writes over its embeddings, as GIT's
+        base.activation_checkpointing_disable()
+        base.disable_input_require_grads()
+        print(f"layers are not recomputed, which takes more memory: {error}")
+        return False
+    finally:
+        model.eval()
+        model.zero_grad(set_to_none=True)
 
 
 def choose(
