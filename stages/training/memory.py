@@ -110,7 +110,7 @@ def _let_recompute(model: PeftModel, compute: Compute, tokens: int) -> bool:
     base.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     try:
-        accumulate(model, [[0] * tokens], [0], compute, Tensor.backward)
+        accumulate(model, *_filling(compute, tokens, tokens), compute, Tensor.backward)
         return True
     except torch.OutOfMemoryError:  # which is another question
         return True
@@ -202,18 +202,23 @@ def _own_peak(
     if recomputed is not None:
         recompute(model, recomputed)
     model.train()
-    ids = full_row(tokens, max_tokens, compute.objective.texts)
-    row, objective = replace(compute, token_budget=tokens), compute.objective
+    row = replace(compute, token_budget=tokens)
     torch.cuda.reset_peak_memory_stats(compute.device)
     try:
-        targets = np.eye(objective.classes)[[0] * (len(ids) // objective.texts)]
-        accumulate(model, ids, targets, row, Tensor.backward)
+        accumulate(model, *_filling(compute, tokens, max_tokens), row, Tensor.backward)
         return torch.cuda.max_memory_allocated(compute.device)
     except torch.OutOfMemoryError:
         return None
     finally:
         model.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
+
+
+def _filling(compute: Compute, tokens: int, max_tokens: int) -> tuple[list[list[int]], np.ndarray]:
+    """The examples of a full row, and targets of theirs."""
+    texts, classes = compute.objective.texts, compute.objective.classes
+    ids = full_row(tokens, max_tokens, texts)
+    return ids, np.eye(classes)[[0] * (len(ids) // texts)]
 
 
 def _gib(size: float) -> str:
