@@ -20,8 +20,10 @@ from stages.scoring.learning import beyond_baseline, learned, pooled
 from stages.scoring.out_of_fold import all_probabilities
 from stages.scoring.predictions import order_probabilities, read_predictions, read_summaries
 from stages.scoring.sentences import printout, whether_learned
+from stages.votes.labels import Votes
+from stages.votes.prepared import VOTE
 from tests.support.places import REPO
-from tests.support.votes import make_folds, make_votes
+from tests.support.votes import cast, make_folds, make_votes
 
 SETTINGS = Evaluate(draws=1000, confidence=0.95, equivalence=0.02, calibration="bias", rules=True)
 LABELS = ("a", "b", "tie")
@@ -38,7 +40,7 @@ class Case:
         self.features = count_features(self.votes)
         self.baselines = predict_baselines(self.votes, self.features, self.folds)
         groups = [f"group-{i // 2}" for i in range(n)]
-        self.rows = self.votes[["id", "label"]].assign(group=groups, fold=self.folds)
+        self.rows = self.votes[["id", *VOTE]].assign(group=groups, fold=self.folds)
 
     def predictions(self, logits: np.ndarray) -> pd.DataFrame:
         frame = self.rows[["id", "fold"]].assign(tokens=10, tokens_dropped=0)
@@ -101,36 +103,37 @@ def test_noise_is_not_taken_for_learning(case):
 def test_what_a_fold_is_scored_on_has_no_part_in_what_pools_its_predictions(case):
     """The backbone is made of the same votes as the counts: across folds, these give it away."""
     rng = np.random.default_rng(1)
-    shuffled = rng.permutation(case.labels)
+    shuffled = cast(rng.permutation(case.labels))
     inputs = regression.count_inputs(case.features)
     counts, sharper = (regression.out_of_fold(inputs, shuffled, case.folds, c) for c in (0.002, 1))
     groups = case.rows.group.to_numpy()
 
-    def pool(*predictions: np.ndarray, labels: np.ndarray = shuffled) -> np.ndarray:
-        return pooled(predictions, labels, case.folds, groups)
+    def pool(*predictions: np.ndarray, votes: Votes = shuffled) -> np.ndarray:
+        return pooled(predictions, votes, case.folds, groups)
 
     with_sharper = pool(counts, sharper)
     gain = scores.log_loss(shuffled, pool(counts)) - scores.log_loss(shuffled, with_sharper)
     assert gain < 0.003, "in noise there is nothing to gain"
-    others = np.where(case.folds == 0, shuffled, rng.permutation(shuffled))
-    changed = pool(counts, sharper, labels=others) != with_sharper
+    labels = shuffled.labels
+    others = cast(np.where(case.folds == 0, labels, rng.permutation(labels)))
+    changed = pool(counts, sharper, votes=others) != with_sharper
     assert not changed[case.folds == 0].any() and changed[case.folds != 0].any()
 
 
 def test_what_pooling_does_to_the_counts_is_no_gain_of_the_backbone():
     baseline, calibrated = np.array([1.0, 1.2]), np.array([0.9, 1.1])
-    assert beyond_baseline(baseline, calibrated, calibrated).tolist() == [0, 0]
+    votes = cast([0, 1])
+    assert beyond_baseline(baseline, calibrated, calibrated, votes).tolist() == [0, 0]
     worsened, with_backbone = baseline + 0.2, baseline + 0.1
-    found = beyond_baseline(baseline, worsened, with_backbone)
+    found = beyond_baseline(baseline, worsened, with_backbone, votes)
     assert found == pytest.approx(-0.1)
 
 
 @pytest.mark.parametrize("labels", [[2, 2, 2, 2], [0, 1, 2, 0]], ids=["ties only", "one prompt"])
-def test_too_few_votes_to_pool_keep_their_prediction(labels):
+def test_too_few_votes_to_pool_are_not_pooled(labels):
     groups = np.zeros(4) if labels[0] == 0 else np.arange(4)
     first, second = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 4))
-    found = pooled([first, second], np.array(labels), np.zeros(4), groups)
-    assert (found == first).all()
+    assert pooled([first, second], cast(labels), np.zeros(4), groups) is None
 
 
 def test_a_backbone_that_knows_only_length_adds_nothing_to_length(case):
@@ -163,8 +166,21 @@ def test_two_folds_of_few_rows_still_give_numbers():
     small = Case(40, 2)
     noise = np.random.default_rng(0).normal(size=(40, 3))
     metrics = small.evaluate(0.1 * noise)
-    assert all(math.isfinite(v) for v in flatten(metrics).values() if not isinstance(v, str))
+    numbers = {k: v for k, v in flatten(metrics).items() if not isinstance(v, str)}
+    unknown = {f"gain_beyond_features{end}" for end in ("", "_low", "_high")}
+    assert {name for name, value in numbers.items() if value is None} == unknown
+    assert all(math.isfinite(numbers[name]) for name in numbers.keys() - unknown)
     assert metrics["gain_over_prior_high"] - metrics["gain_over_prior_low"] > 0
+
+
+def test_what_too_few_votes_leave_unknown_is_null_and_is_said():
+    small = Case(40, 2)
+    probabilities, _ = small.probabilities(np.zeros((40, 3)))
+    assert not {"features", "with_features"} & set(probabilities)
+    metrics, ladder = scoring.evaluate(small.rows, probabilities, SETTINGS, seed=0)
+    assert '"gain_beyond_features": null' in json.dumps(metrics, allow_nan=False)
+    text = printout(metrics, ladder, "tiny-llama", 0.95)
+    assert "knows more than length and format is unknown: a fold has too few votes" in text
 
 
 def test_orders_are_averaged_as_probabilities(case):
@@ -173,7 +189,7 @@ def test_orders_are_averaged_as_probabilities(case):
     for order, values in zip(("ab", "ba"), logits, strict=True):
         frame[[f"{order}_{label}" for label in LABELS]] = values
     ab, ba = order_probabilities(frame)
-    quality = scoring.quality(np.array([0]), ab, ba)
+    quality = scoring.quality(cast([0]), ab, ba)
     assert quality["log_loss"] == pytest.approx(-math.log(0.6))
     assert quality["log_loss_single"] == pytest.approx(-math.log(0.8))
     assert quality["order_consistency"] == 0
@@ -201,7 +217,7 @@ def workspace(tmp_path, monkeypatch, case):
     raw["evaluate"]["draws"] = 200
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     case.votes.sample(frac=1, random_state=0).to_parquet("data/prepared/battles.parquet")
-    case.rows.drop(columns="label").to_parquet("data/folds/folds.parquet")
+    case.rows[["id", "group", "fold"]].to_parquet("data/folds/folds.parquet")
     baselines.main()
     predictions = case.predictions(one_hot(case.labels) * 0.5)
     for fold in range(3):
@@ -255,7 +271,8 @@ def test_the_out_of_fold_table_gives_the_metrics_again_and_holds_no_text(workspa
     assert -np.log(chosen).mean() == pytest.approx(metrics["log_loss"])
     assert set(table.turns) == {len(turns) for turns in case.votes.prompt}
     texts = table.select_dtypes(exclude="number").columns
-    assert set(texts) == {"id", "group", "script"} and set(table.script) == {"latin"}
+    assert set(texts) == {"id", "group", "script", "source", "language"}
+    assert set(table.script) == {"latin"}
 
 
 def test_the_baselines_stage_keeps_ids_and_rows(workspace, case):
