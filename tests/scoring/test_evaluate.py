@@ -20,10 +20,10 @@ from stages.scoring.learning import beyond_baseline, learned, pooled
 from stages.scoring.out_of_fold import all_probabilities
 from stages.scoring.predictions import order_probabilities, read_predictions, read_summaries
 from stages.scoring.sentences import printout, whether_learned
-from stages.votes.labels import Votes
+from stages.votes.labels import Votes, with_classes
 from stages.votes.prepared import VOTE
 from tests.support.places import REPO
-from tests.support.votes import cast, make_folds, make_votes
+from tests.support.votes import cast, make_folds, make_votes, with_votes
 
 SETTINGS = Evaluate(draws=1000, confidence=0.95, equivalence=0.02, calibration="bias", rules=True)
 LABELS = ("a", "b", "tie")
@@ -33,28 +33,33 @@ CHECKPOINT = {"family": "llama", "size": "small", "checkpoint": "tiny-llama", "r
 class Case:
     """Votes in which length matters, their folds and their baselines."""
 
-    def __init__(self, n: int, k: int) -> None:
+    def __init__(self, n: int, k: int, classes: int = 3) -> None:
         self.votes = make_votes(n, 0.4)
+        if classes == 2:
+            dealt = np.where(self.votes.label == 2, np.arange(n) % 2, self.votes.label)
+            self.votes = with_classes(with_votes(self.votes, dealt))
+        self.shown = LABELS[:classes]
         self.labels = self.votes.label.to_numpy()
         self.folds = make_folds(n, k)
         self.features = count_features(self.votes)
         self.baselines = predict_baselines(self.votes, self.features, self.folds)
         groups = [f"group-{i // 2}" for i in range(n)]
-        self.rows = self.votes[["id", *VOTE]].assign(group=groups, fold=self.folds)
+        kept = [name for name in ("id", *VOTE) if name in self.votes]
+        self.rows = self.votes[kept].assign(group=groups, fold=self.folds)
 
     def predictions(self, logits: np.ndarray) -> pd.DataFrame:
         frame = self.rows[["id", "fold"]].assign(tokens=10, tokens_dropped=0)
-        columns = [f"{order}_{label}" for order in ("ab", "ba") for label in LABELS]
+        columns = [f"{order}_{label}" for order in ("ab", "ba") for label in self.shown]
         return frame.join(pd.DataFrame(np.hstack([logits, logits]), columns=columns))
 
     def evaluate(self, logits: np.ndarray, offset: bool = False) -> dict:
         probabilities, _ = self.probabilities(logits)
         return scoring.evaluate(self.rows, probabilities, SETTINGS, 0, offset)[0]
 
-    def probabilities(self, logits: np.ndarray) -> tuple[dict, dict]:
+    def probabilities(self, logits: np.ndarray, settings: Evaluate = SETTINGS) -> tuple[dict, dict]:
         ab, ba = order_probabilities(self.predictions(logits))
         battles = self.votes.assign(fold=self.folds, group=self.rows.group)
-        return all_probabilities(battles, ab, ba, self.baselines, SETTINGS)
+        return all_probabilities(battles, ab, ba, self.baselines, settings)
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +200,34 @@ def test_orders_are_averaged_as_probabilities(case):
     assert quality["order_consistency"] == 0
 
 
+def test_without_ties_every_metric_is_of_two_classes():
+    without = Case(600, 3, classes=2)
+    noise = np.random.default_rng(0).normal(size=(600, 2))
+    metrics = without.evaluate(0.5 * np.eye(2)[without.labels] + 0.3 * noise)
+    assert metrics["n_classes"] == 2 and set(metrics["log_loss_by_class"]) == {"a", "b"}
+    assert all(math.isfinite(v) for v in flatten(metrics).values() if not isinstance(v, str))
+    assert metrics["prior_log_loss"] == pytest.approx(math.log(2), abs=0.01)
+    assert metrics["learned"] == "yes" and metrics["gain_beyond_features_low"] > 0
+    flat = without.evaluate(np.zeros((600, 2)))
+    assert flat["log_loss"] == pytest.approx(math.log(2)) and flat["brier"] == pytest.approx(0.5)
+    _, fitted = without.probabilities(0.2 * noise)
+    assert len(fitted["bias"]) == 2 and fitted["bias"][0] == 0
+    assert {len(counts) for counts in fitted["rules"].values()} == {2}
+
+
+def test_backbone_and_a_baseline_are_pooled_by_the_mean_of_their_logs(case):
+    settings = SETTINGS.model_copy(update={"pool": "counts"})
+    logits = 0.5 * one_hot(case.labels)
+    probabilities, _ = case.probabilities(logits, settings)
+    metrics, ladder = scoring.evaluate(case.rows, probabilities, settings, seed=0)
+    product = np.exp(logits / 2) * np.sqrt(case.baselines["counts"])
+    expected = -np.log((product / product.sum(axis=1, keepdims=True))[range(900), case.labels])
+    counts = scores.example_losses(cast(case.labels), case.baselines["counts"])
+    assert metrics["pooled"]["log_loss"] == pytest.approx(expected.mean())
+    assert metrics["pooled"]["gain_over_counts"] == pytest.approx((counts - expected).mean())
+    assert "tiny-llama with length and format" in printout(metrics, ladder, "tiny-llama", 0.95)
+
+
 @pytest.mark.parametrize("learned", ["yes", "no", "undecided"])
 def test_the_report_says_in_words_whether_it_learned(case, learned):
     probabilities, _ = case.probabilities(np.zeros((900, 3)))
@@ -259,6 +292,22 @@ def test_the_stage_writes_metrics_and_plots(workspace, capsys):
     assert len(plots["confusion"]) == 900 and plots["calibration"]["count"].sum() == 900
     assert (plots["confusion"].actual == plots["confusion"].predicted).mean() == 1
     assert "The backbone has learned" in capsys.readouterr().out
+
+
+def test_votes_that_are_only_trained_on_are_never_evaluated(workspace, case):
+    battles, folds = (
+        pd.read_parquet(f"data/{name}.parquet") for name in ("prepared/battles", "folds/folds")
+    )
+    others = with_votes(battles[:50], [2] * 50).assign(id=[f"other-{i}" for i in range(50)])
+    beside = pd.DataFrame({"id": others.id, "group": "other", "fold": -1})
+    pd.concat([battles, others]).to_parquet("data/prepared/battles.parquet")
+    pd.concat([beside, folds]).to_parquet("data/folds/folds.parquet")
+    baselines.main()
+    evaluate.main()
+    metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))
+    prior = scores.log_loss(cast(case.labels), case.baselines["prior"])
+    assert metrics["n_rows"] == 900 and set(metrics["folds"]) == {"fold_0", "fold_1", "fold_2"}
+    assert metrics["prior_log_loss"] == pytest.approx(prior), "their class shares are no part of it"
 
 
 def test_the_out_of_fold_table_gives_the_metrics_again_and_holds_no_text(workspace, case):
