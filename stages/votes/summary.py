@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pyarrow.compute as pc
 
@@ -42,6 +43,9 @@ def shares(battles: pyarrow.Table) -> dict[str, float]:
 def agreement(battles: pyarrow.Table) -> dict:
     """How far votes on one pair of answers to one prompt agree, in whichever order it stands.
 
+    Args:
+        battles: turns and targets.
+
     Returns:
         Of pairs with several votes: pairs, their votes, agreement, the probability that two votes
         on one pair are the same, and entropy, the mean over these votes of the entropy of the votes
@@ -64,6 +68,12 @@ def agreement(battles: pyarrow.Table) -> dict:
         "agreement": float(same / couples) if several else None,
         "entropy": float(entropy / total) if several else None,
     }
+
+
+def as_table(rows: pd.DataFrame) -> pyarrow.Table:
+    """Turns and targets of a frame of battles, perhaps without ties, for `agreement`."""
+    targets = {name: rows.get(name, 0.0) for name in TARGETS}
+    return pyarrow.Table.from_pandas(rows[list(TURNS)].assign(**targets), preserve_index=False)
 
 
 def _pair(battle: dict) -> tuple[bytes, bool]:
