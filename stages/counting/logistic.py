@@ -1,0 +1,90 @@
+"""Logistic regression on battles that treats both answers alike.
+
+Its inputs have two parts: `odd` changes its sign when the answers are exchanged, `even` stays as it
+is. Odd inputs move the logits of A and B apart, even inputs move both against the tie. A regression
+of any form ends at this one when it is trained on every battle in both orders: its loss is convex,
+and the same for the exchanged weights. This form needs each battle once, and half the weights.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from threadpoolctl import threadpool_limits
+
+from stages.votes.labels import Votes, from_logits
+
+Matrix: TypeAlias = np.ndarray | sp.csr_matrix
+Parts = tuple[Matrix, Matrix]  # odd and even inputs of the same battles, (n, p) and (n, q)
+
+# Where in the logits of A, B and tie a sum of odd inputs goes, and one of even inputs.
+ODD = np.array([1.0, -1.0, 0.0]) / np.sqrt(2)
+EVEN = np.array([1.0, 1.0, -2.0]) / np.sqrt(6)
+# L-BFGS ends when no slope of the mean loss is above the first, or a step gains less than the second.
+SLOPE, GAIN, STEPS = 1e-5, 1e-9, 2000
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A fitted regression.
+
+    Attributes:
+        odd, even: weights of both parts, (p,) and (q,).
+        constant: of the even sum.
+        classes: C, as stages.votes.labels.Votes has it.
+    """
+
+    odd: np.ndarray
+    even: np.ndarray
+    constant: float
+    classes: int
+
+    def logits(self, parts: Parts) -> np.ndarray:
+        """Logits (n, C) of battles."""
+        odd, even = parts
+        sums = _times(odd, self.odd), _times(even, self.even) + self.constant
+        return np.outer(sums[0], ODD[: self.classes]) + np.outer(sums[1], EVEN[: self.classes])
+
+    def predict(self, parts: Parts) -> np.ndarray:
+        """Probabilities (n, C) of battles."""
+        return from_logits(self.logits(parts))
+
+    def by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (C, p) and intercepts (C,), for parts that halve the same p inputs."""
+        weights = np.outer(ODD, self.odd) + np.outer(EVEN, self.even)
+        return weights[: self.classes], self.constant * EVEN[: self.classes]
+
+
+def fit(parts: Parts, votes: Votes, strength: float) -> Logistic:
+    """Minimise the log loss over both orders under a Gaussian prior on the weights.
+
+    Args:
+        strength: the prior's variance, scikit-learn's C.
+    """
+    odd, even = parts
+    ends = odd.shape[1], odd.shape[1] + even.shape[1]
+    total = votes.weights.sum()
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        model = Logistic(*np.split(values, ends)[:2], values[-1], votes.classes)
+        logs = log_softmax(model.logits(parts), axis=1)
+        surplus = votes.weights[:, None] * (np.exp(logs) - votes.targets)
+        pulls = surplus @ ODD[: votes.classes], surplus @ EVEN[: votes.classes]
+        slopes = [_times(odd.T, pulls[0]), _times(even.T, pulls[1]), [pulls[1].sum()]]
+        prior = np.append(values[:-1], 0.0) / (2 * strength)  # halved, as each order counts
+        misfit = -(votes.weights[:, None] * votes.targets * logs).sum()
+        return (misfit + values @ prior / 2) / total, (np.concatenate(slopes) + prior) / total
+
+    options = {"gtol": SLOPE, "ftol": GAIN, "maxiter": STEPS}
+    start = np.zeros(ends[1] + 1)
+    with threadpool_limits(1):  # the products are small: threads would only wait on each other
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+    return Logistic(*np.split(found, ends)[:2], found[-1], votes.classes)
+
+
+def _times(matrix: Matrix, vector: np.ndarray) -> np.ndarray:
+    """Their product in the matrix's own precision, so that no copy of it is made, as float64."""
+    return (matrix @ vector.astype(matrix.dtype)).astype(np.float64)
