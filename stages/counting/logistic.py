@@ -13,7 +13,6 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from threadpoolctl import threadpool_limits
 
 from stages.votes.labels import Votes, from_logits
 
@@ -79,9 +78,7 @@ def fit(parts: Parts, votes: Votes, strength: float) -> Logistic:
         return (misfit + values @ prior / 2) / total, (np.concatenate(slopes) + prior) / total
 
     options = {"gtol": SLOPE, "ftol": GAIN, "maxiter": STEPS}
-    start = np.zeros(ends[1] + 1)
-    with threadpool_limits(1):  # the products are small: threads would only wait on each other
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+    found = minimize(loss, np.zeros(ends[1] + 1), jac=True, method="L-BFGS-B", options=options).x
     return Logistic(*np.split(found, ends)[:2], found[-1], votes.classes)
 
 

@@ -1,11 +1,13 @@
 """Logistic regressions on battles, cross-validated; the order of the answers gives nothing away."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from stages.counting.features import contrasts, exchanged
 from stages.counting.logistic import Parts, fit
@@ -14,6 +16,7 @@ from stages.votes.labels import Votes
 # Strength of the Gaussian prior on the weights of standardised inputs, the same at any number of
 # rows: a hundred correlated counts need a tight one.
 C_COUNTS = 0.002
+FOLDS_AT_ONCE = 2  # each holds its inputs in memory, and uses one thread
 
 Inputs = Callable[[np.ndarray], Parts]  # from the mask of training rows, all they may see
 
@@ -45,11 +48,16 @@ def out_of_fold(inputs: Inputs, votes: Votes, folds: np.ndarray, strength: float
         folds: (n,) fold of each row.
         strength: scikit-learn's C.
     """
-    probabilities = np.empty_like(votes.targets)
-    for train in training_masks(folds):
+    def predict(train: np.ndarray) -> np.ndarray:
         odd, even = inputs(train)
         model = fit((odd[train], even[train]), votes[train], strength)
-        probabilities[~train] = model.predict((odd[~train], even[~train]))
+        return model.predict((odd[~train], even[~train]))
+
+    probabilities = np.empty_like(votes.targets)
+    masks = list(training_masks(folds))
+    with threadpool_limits(1), ThreadPoolExecutor(FOLDS_AT_ONCE) as pool:
+        for train, predicted in zip(masks, pool.map(predict, masks), strict=True):
+            probabilities[~train] = predicted
     return probabilities
 
 
