@@ -71,13 +71,18 @@ def but_for_the_seed(result: Result) -> str:
     """What makes two runs differ in more than the seed of their training."""
     train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
     chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
-    prompt = sorted(prompt_of(result.params).items())
-    return repr((result.checkpoint, sorted(train.items()), prompt, chosen, result.budget))
+    prompt, beside = sorted(prompt_of(result.params).items()), beside_of(result.params)
+    return repr((result.checkpoint, sorted(train.items()), prompt, chosen, result.budget, beside))
 
 
 def train_of(params: dict) -> dict:
     """A run's section `train`; older ones lack what they could not have."""
     return {"offset": False, "way": "auto"} | params["train"]
+
+
+def beside_of(params: dict) -> list[dict]:
+    """The files of votes that a run was trained on beside its own, likewise."""
+    return params["data"].get("auxiliary", [])
 
 
 def prompt_of(params: dict) -> dict:

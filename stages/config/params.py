@@ -93,7 +93,7 @@ class Train(Section):
     """What every backbone's training has in common."""
 
     seed: Annotated[int, Field(ge=0)]
-    objective: Literal["classify", "sft"]
+    objective: Literal["classify", "sft", "reward"]
     swap: StrictBool
     offset: StrictBool = False  # add to the logits what length and format say
     optimizer: Optimizer
@@ -117,6 +117,7 @@ class Evaluate(Section):
     equivalence: Annotated[float, Field(gt=0)]  # log loss
     calibration: Literal["none", "temperature", "bias"]
     rules: StrictBool  # for identical and empty answers
+    pool: Literal["none", "length", "counts", "tfidf", "tfidf_counts"] = "none"  # with a baseline
 
 
 class Scale(Section):
@@ -155,10 +156,11 @@ class Package(Section):
 
 
 class Rates(Section):
-    """A learning rate for each objective; one number is that of both."""
+    """A learning rate for each objective; one number is that of all."""
 
     classify: float = Field(gt=0)
     sft: float = Field(gt=0)
+    reward: float | None = Field(default=None, gt=0)  # that of classify if it is not set
 
     @model_validator(mode="before")
     @classmethod
@@ -235,7 +237,8 @@ class Params(Section):
     @property
     def adapter_lr(self) -> float:
         """The chosen checkpoint's learning rate of the adapter for the objective."""
-        return getattr(self.checkpoint.lr, self.train.objective)
+        rates = self.checkpoint.lr
+        return getattr(rates, self.train.objective) or rates.classify
 
     @property
     def quantised(self) -> float:

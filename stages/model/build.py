@@ -27,30 +27,30 @@ def compute_dtype(requested: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def build(weights: Path, train: Train, device: torch.device, classes: int = 3) -> PeftModel:
+def build(weights: Path, train: Train, device: torch.device, outputs: int = 3) -> PeftModel:
     """Load a checkpoint, quantise and freeze it, adapt it, and let it take packed rows."""
-    model = build_plain(weights, train, device, classes)
+    model = build_plain(weights, train, device, outputs)
     packed.put_on(model, train, compute_dtype(train.dtype, device))
     return model
 
 
-def build_plain(weights: Path, train: Train, device: torch.device, classes: int = 3) -> PeftModel:
+def build_plain(weights: Path, train: Train, device: torch.device, outputs: int = 3) -> PeftModel:
     """The same as transformers and PEFT make it, with their own forward.
 
     Args:
         weights: a folder in transformers' layout, safetensors only.
-        classes: of a head that classifies.
+        outputs: of the head, if one is trained.
     """
     base = stock.load(weights, train, compute_dtype(train.dtype, device), device)
-    return adapt(base, train, classes)
+    return adapt(base, train, outputs)
 
 
-def adapt(base: PreTrainedModel, train: Train, classes: int = 3) -> PeftModel:
-    """Freeze a base, add PEFT's adapter and, to classify, a head of zeros."""
-    classify = train.objective == "classify"
+def adapt(base: PreTrainedModel, train: Train, outputs: int = 3) -> PeftModel:
+    """Freeze a base, add PEFT's adapter and, but for `sft`, a head of zeros."""
+    classify = train.objective != "sft"
     with stock.explained(f"a {type(base).__name__} takes no head or no adapter"):
         if classify:
-            give_head(base, classes)
+            give_head(base, outputs)
         transformers.set_seed(train.seed)  # whatever loading has drawn, the adapter starts alike
         model = get_peft_model(base, _lora(base, train, classify))
     if classify:

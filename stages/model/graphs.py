@@ -101,9 +101,14 @@ class Recorder:
         return Recording(graph, [*row.tensors, *others], output)
 
 
-def grid(token_budget: int, max_tokens: int) -> Grid:
-    """The shapes of rows for a budget of tokens a row, and examples of so many at most."""
-    return Grid(STEP, max(token_budget // MEAN, 1), max(max_tokens, STEP))
+def grid(token_budget: int, max_tokens: int, texts: int = 1) -> Grid:
+    """The shapes of rows for a budget of tokens a row.
+
+    Args:
+        max_tokens: of an example, at most.
+        texts: that an example is.
+    """
+    return Grid(STEP, max(token_budget // MEAN, 1) * texts, max(max_tokens, STEP))
 
 
 def unfit(model: PeftModel) -> str | None:

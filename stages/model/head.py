@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 HEAD = "score"  # transformers' name of the classification head
 
 
-def give_head(base: PreTrainedModel, classes: int) -> None:
+def give_head(base: PreTrainedModel, outputs: int) -> None:
     """Put a head of zeros, in float32, in the place of a language model's own.
 
     It stands on the base model itself, so that an architecture needs no classification class.
@@ -23,9 +23,9 @@ def give_head(base: PreTrainedModel, classes: int) -> None:
         (name,) = [name for name, module in base.named_modules() if module is vocabulary]
         width = vocabulary.in_features
         base.set_submodule(name, nn.Identity())
-    base.score = nn.Linear(width, classes, bias=False, device=device)
+    base.score = nn.Linear(width, outputs, bias=False, device=device)
     nn.init.zeros_(base.score.weight)
-    base.config.num_labels = classes
+    base.config.num_labels = outputs
 
 
 def head(model: PeftModel) -> nn.Module:

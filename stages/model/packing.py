@@ -74,22 +74,30 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.to(device)
 
 
-def pack(examples: Sequence[Sequence[int]], budget: int, grid: Grid | None = None) -> list[Row]:
+def pack(
+    examples: Sequence[Sequence[int]], budget: int, grid: Grid | None = None, together: int = 1
+) -> list[Row]:
     """Pack token ids into as few rows as a budget of tokens allows, all about as long.
 
     An example longer than the budget has a row of its own.
 
     Args:
         grid: the shapes that rows are filled up to; they stay as long as they are if None.
+        together: how many neighbours stay together, in order.
     """
-    lengths = [len(ids) for ids in examples]
-    most = grid.most if grid else max(len(lengths), 1)
+    lengths = [sum(map(len, examples[i : i + together])) for i in range(0, len(examples), together)]
+    most = grid.most // together if grid else max(len(lengths), 1)
     count = min(max(math.ceil(sum(lengths) / budget), math.ceil(len(lengths) / most)), len(lengths))
     while True:
         parts = balanced(lengths, count, most)
         if all(len(part) == 1 or sum(lengths[i] for i in part) <= budget for part in parts):
-            return [_join(examples, part, grid) for part in parts]
+            return [_join(examples, apart(part, together), grid) for part in parts]
         count += 1
+
+
+def apart(units: Sequence[int], together: int) -> list[int]:
+    """Which examples these units of so many neighbours are."""
+    return [unit * together + i for unit in units for i in range(together)]
 
 
 def _join(examples: Sequence[Sequence[int]], index: list[int], grid: Grid | None) -> Row:

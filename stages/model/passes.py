@@ -51,8 +51,14 @@ class Compute:
         """Examples packed into rows; longer ones where nothing is kept for a backward pass."""
         budget = self.token_budget * (1 if torch.is_grad_enabled() else LONGER)
         if not self.packed:
-            return plain.batches(ids, budget, padding=self.way == "plain")
-        return pack(ids, budget, self.recorder.grid if self.recorder else None)
+            return plain.batches(ids, budget, self.way == "plain", self.objective.texts)
+        grid = self.recorder.grid if self.recorder else None
+        return pack(ids, budget, grid, self.objective.texts)
+
+    def examples(self, row: Row | plain.Batch) -> list[int]:
+        """Which examples a row holds."""
+        texts = self.objective.texts
+        return [i // texts for i in row.index[::texts]]
 
     def logits(self, model: PeftModel, row: Row | plain.Batch) -> Tensor:
         """What the head says at each example's last token: (examples, classes or vocabulary)."""
@@ -68,13 +74,13 @@ class Compute:
 
 def compute_for(params: Params, tokenizer: PreTrainedTokenizerBase, classes: int = 3) -> Compute:
     """How the params ask for it, on this process's GPU if there is one."""
-    answers = None
+    alone, answers = params.train.objective == "reward", None
     if params.train.objective == "sft":
         answers = answer_ids(tokenizer, params.prompt.chat, classes)
     cpu = not torch.cuda.is_available()
     device = torch.device("cpu") if cpu else torch.device("cuda", torch.cuda.current_device())
     return Compute(
-        Objective(answers, classes),
+        Objective(answers, classes, alone),
         device,
         compute_dtype(params.train.dtype, device),
         params.budget.token_budget,
@@ -93,6 +99,7 @@ def accumulate(
     """Add the gradient of the mean loss over a batch, whatever rows it is packed into.
 
     Args:
+        ids: of each text; an example is as many neighbours as the objective says.
         targets: (examples, classes), the probabilities that the votes say.
         backward: called with each row's part of the loss.
         weights: (examples,), the share of each one's loss in the mean; equal ones if None.
@@ -110,13 +117,14 @@ def accumulate(
     if compute.recorder:
         compute.recorder.hold_gradients()
     if weights is None:
-        weights = np.full(len(ids), 1 / len(ids))
+        weights = np.full(len(targets), 1 / len(targets))
     if offsets is None:
         offsets = np.zeros_like(targets)
     total = torch.zeros((), device=compute.device)
     for row in compute.rows(ids):
         # Rows are filled up to their places, with what counts nothing.
-        filled = (_filled(each[row.index], row.places) for each in (targets, weights, offsets))
+        index, places = compute.examples(row), row.places // compute.objective.texts
+        filled = (_filled(each[index], places) for each in (targets, weights, offsets))
         total += compute.run(part, row, *filled)
     return total
 
@@ -134,6 +142,7 @@ def class_logits(
     """The logits of A, B and tie of each example, in the order given: (examples, classes), float32.
 
     Args:
+        ids: of each text; an example is as many neighbours as the objective says.
         progress: what a progress bar is to call it; no bar if None.
     """
 
@@ -142,8 +151,8 @@ def class_logits(
 
     index, found = [], []  # the GPU is waited for once, at the end
     for row in tqdm(compute.rows(ids), desc=progress, unit="row", disable=progress is None):
-        index += row.index
-        found.append(compute.run(of, row)[: len(row.index)])
-    out = torch.empty(len(ids), compute.objective.classes)
+        index += (examples := compute.examples(row))
+        found.append(compute.run(of, row)[: len(examples)])
+    out = torch.empty(len(index), compute.objective.classes)
     out[index] = torch.cat(found).cpu()
     return out

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stages.model.head import head
 from stages.model.kinds import reads_both_ways
-from stages.model.packing import send
+from stages.model.packing import apart, send
 from stages.model.stock import backbone
 
 
@@ -47,22 +47,27 @@ class Batch:
         return Batch(ids, mask, send(self.last, device), self.index)
 
 
-def batches(examples: Sequence[Sequence[int]], budget: int, padding: bool = True) -> list[Batch]:
+def batches(
+    examples: Sequence[Sequence[int]], budget: int, padding: bool = True, together: int = 1
+) -> list[Batch]:
     """Lay token ids side by side, those of like length together, padding counted in the budget.
 
     An example longer than the budget has a batch of its own.
 
     Args:
         padding: whether shorter examples are padded; else all of a batch have the same length.
+        together: how many neighbours stay together, in order; without padding it is one.
     """
+    starts = range(0, len(examples), together)
+    lengths = [max(map(len, examples[i : i + together])) for i in starts]
     parts: list[list[int]] = []
-    for i in sorted(range(len(examples)), key=lambda i: len(examples[i])):
-        fits = parts and (len(parts[-1]) + 1) * len(examples[i]) <= budget
-        if fits and (padding or len(examples[parts[-1][0]]) == len(examples[i])):
-            parts[-1].append(i)
+    for unit in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        fits = parts and (len(parts[-1]) + 1) * together * lengths[unit] <= budget
+        if fits and (padding or lengths[parts[-1][0]] == lengths[unit]):
+            parts[-1].append(unit)
         else:
-            parts.append([i])
-    return [_batch(examples, part) for part in parts]
+            parts.append([unit])
+    return [_batch(examples, apart(part, together)) for part in parts]
 
 
 def _batch(examples: Sequence[Sequence[int]], index: list[int]) -> Batch:

@@ -14,11 +14,12 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from stages.config.errors import UserError
-from stages.config.params import Prompt
+from stages.config.params import Params, Prompt
 
 SYSTEM, PROMPT = "\n\nSystem: ", "\n\nUser: "
-ANSWER_A, ANSWER_B = "\n\nAnswer A: ", "\n\nAnswer B: "
+ANSWER, ANSWER_A, ANSWER_B = "\n\nAnswer: ", "\n\nAnswer A: ", "\n\nAnswer B: "
 QUESTIONS = {2: "\n\nThe better answer (A or B):", 3: "\n\nThe better answer (A, B or tie):"}
+QUALITY = "\n\nThe quality of the answer:"
 ANSWERS = (" A", " B", " tie")  # in the order of labels.LABELS; a chat's reply has no space first
 MESSAGE = "THE-BATTLE-STANDS-HERE"  # where a chat template puts what the user writes
 ELLIPSIS = " […] "
@@ -55,15 +56,22 @@ class Encoded:
     """A battle as a backbone reads it.
 
     Attributes:
-        ids: token ids, at most max_tokens; the last one is the final question's last.
+        ids: token ids; the last one is the final question's last.
         dropped: tokens of the battle that did not fit.
+        second: of the answer shown second, where each is read by itself.
     """
 
     ids: list[int]
     dropped: int
+    second: list[int] | None = None
+
+    @property
+    def texts(self) -> list[list[int]]:
+        """What is read: the whole, or each answer by itself; in sum at most max_tokens."""
+        return [self.ids] if self.second is None else [self.ids, self.second]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return sum(map(len, self.texts))
 
 
 class Template:
@@ -76,6 +84,8 @@ class Template:
         UserError: max_tokens leaves no room for a battle, or the chat template is missing.
     """
 
+    texts = 1  # that a battle is
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
@@ -84,23 +94,31 @@ class Template:
         classes: int = len(ANSWERS),
     ) -> None:
         self.tokenizer = tokenizer
-        self.shares = (shares.prompt, shares.response_a, shares.response_b)
+        self.shares = self._shares(shares)
         self.show = counted if shares.counts else str
         self.start, self.end = (
             chat_around(tokenizer) if shares.chat else (leading_special(tokenizer), [])
         )
-        self.marks = self._ids([PROMPT, ANSWER_A, ANSWER_B])
-        [self.system] = self._ids([SYSTEM])
-        self.question, self.ellipsis = self._ids([QUESTIONS[classes], ELLIPSIS])
+        *marks, question = self._words(classes)
+        self.marks = self._ids(marks)
+        self.question, self.ellipsis, self.system = self._ids([question, ELLIPSIS, SYSTEM])
         self.round_marks = sum(map(len, self.marks))
         self.question += self.end
-        self.room = max_tokens - len(self.start) - len(self.question)
+        around = len(self.start) + len(self.question)
+        self.room = max_tokens // self.texts - around
         if self.room < self.round_marks + SHORTEST_ROUND:
-            needed = max_tokens - self.room + self.round_marks + SHORTEST_ROUND
+            needed = self.texts * (around + self.round_marks + SHORTEST_ROUND)
             raise UserError(
                 f"max_tokens of the scale is {max_tokens}: this backbone's tokenizer needs at "
                 f"least {needed} for the question and a piece of each answer; raise it"
             )
+
+    def _shares(self, shares: Prompt) -> tuple[float, float, float]:
+        return shares.prompt, shares.response_a, shares.response_b
+
+    def _words(self, classes: int) -> tuple[str, str, str, str]:
+        """What stands before the prompt, before A and before B, and the final question."""
+        return PROMPT, ANSWER_A, ANSWER_B, QUESTIONS[classes]
 
     def tokenize(self, battles: pd.DataFrame) -> list[list[Round]]:
         """Tokenise the turns of battles: prompt, response_a, response_b; and system, if known."""
@@ -184,6 +202,31 @@ class Template:
         if not texts:
             return []
         return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
+
+
+class Apart(Template):
+    """The same where each answer is read by itself, after its own turns, in half of the tokens."""
+
+    texts = 2
+
+    def _shares(self, shares: Prompt) -> tuple[float, float, float]:
+        return shares.prompt, shares.response_a + shares.response_b, 0.0
+
+    def _words(self, classes: int) -> tuple[str, str, str, str]:
+        return PROMPT, ANSWER, "", QUALITY
+
+    def encode(self, rounds: Sequence[Round], swapped: bool = False) -> Encoded:
+        """Each answer with the turns that led to it, the one shown first before the other."""
+        a = super().encode([replace(round_, b=[]) for round_ in rounds])
+        b = super().encode([replace(round_, a=round_.b, b=[]) for round_ in rounds])
+        first, second = (b, a) if swapped else (a, b)
+        return Encoded(first.ids, first.dropped + second.dropped, second.ids)
+
+
+def template_for(tokenizer: PreTrainedTokenizerBase, params: Params, classes: int) -> Template:
+    """The template of the params' objective and budget."""
+    kind = Apart if params.train.objective == "reward" else Template
+    return kind(tokenizer, params.budget.max_tokens, params.prompt, classes)
 
 
 def counted(answer: str) -> str:

@@ -24,7 +24,7 @@ def check_report(
     Raises:
         UserError: naming the tensors.
     """
-    unread = _head_names(model) if objective == "classify" else set()
+    unread = _head_names(model) if objective != "sft" else set()
     problems = {
         "lacks": sorted(
             key for key in set(report["missing_keys"]) - unread if not POOLER.search(key)

@@ -13,6 +13,7 @@ from stages.scoring import scores
 from stages.scoring.baselines import TITLES
 from stages.scoring.bootstrap import paired_cluster_bootstrap
 from stages.scoring.plots import mean_curve
+from stages.scoring.sentences import pooled_title
 from stages.votes.labels import Votes
 
 CLASSES = ("A", "B", "tie")
@@ -51,7 +52,10 @@ def rungs(results: list[Result]) -> pd.DataFrame:
         baselines = [(TITLES[name], found, None) for name, found in result.baselines.items()]
         learned = result.metrics["learned"]
         told = label if learned == "yes" else f"{label} (learned: {learned})"
-        for title, metrics, run in [*baselines, (told, result.metrics, place)]:
+        pooled = pooled_title(result.metrics, label)
+        mine = [(told, result.metrics, place)]
+        mine += [(title, result.metrics["pooled"], place) for title in pooled.values()]
+        for title, metrics, run in [*baselines, *mine]:
             rows.append({"label": title, "run": run, **_rung(metrics)})
     table = pd.DataFrame(rows).drop_duplicates(["label", "value"])
     return table.sort_values("value", ascending=False, kind="stable", ignore_index=True)

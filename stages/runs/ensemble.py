@@ -25,7 +25,7 @@ from stages.counting import offset
 from stages.counting.features import count_features
 from stages.model.examples import tokenize
 from stages.model.passes import class_logits, compute_for
-from stages.model.prompts import Template
+from stages.model.prompts import template_for
 from stages.runs.files import model_files, read_json, require
 from stages.runs.lock import check_params, read_lock
 from stages.scoring import calibration
@@ -90,8 +90,7 @@ class Ensemble:
         _quiet_libraries()
         weights = sources.fetch(record, params.checkpoint, state())
         tokenizer = AutoTokenizer.from_pretrained(weights)
-        budget = params.budget.max_tokens
-        self._template = Template(tokenizer, budget, params.prompt, self.classes)
+        self._template = template_for(tokenizer, params, self.classes)
         tried = tokenize(_tried(self.classes), self._template)
         compute = compute_for(params, tokenizer, self.classes)
         self._model, self._compute, _ = way.load(weights, tried, compute, params.train)
@@ -116,12 +115,16 @@ class Ensemble:
             the (n,) tokens of each battle that did not fit.
         """
         rounds = self._template.tokenize(battles)
-        encoded = [self._template.encode(r, swapped) for swapped in (False, True) for r in rounds]
-        ids = [battle.ids for battle in encoded]
+        orders = (False,) if self._compute.objective.alone else (False, True)
+        encoded = [self._template.encode(r, swapped) for swapped in orders for r in rounds]
+        ids = [text for battle in encoded for text in battle.texts]
         with self._lock:  # the adapters take turns on one base
             found = np.stack([self._class_logits(adapter, ids) for adapter in self._adapters])
-        found = found.reshape(len(self._adapters), 2, len(battles), self.classes)
-        found[:, 1] = found[:, 1][..., list(MIRRORED[: self.classes])]
+        found = found.reshape(len(self._adapters), len(orders), len(battles), self.classes)
+        if len(orders) == 1:  # exchanging the answers exchanges the logits
+            found = found.repeat(2, axis=1)
+        else:
+            found[:, 1] = found[:, 1][..., list(MIRRORED[: self.classes])]
         if self._offsets:
             features = count_features(battles)
             found += np.stack([fitted.of(features) for fitted in self._offsets])[:, None]

@@ -12,7 +12,7 @@ from stages.counting.regression import (
     halves,
     out_of_fold,
 )
-from stages.votes.labels import Votes, mirrored
+from stages.votes.labels import Votes, from_logits, mirrored
 
 # The baseline that a backbone has to beat to have learned, as sentences call it.
 REFERENCES = {"prior": "class prior", "counts": "offset alone (length and format)"}
@@ -34,6 +34,14 @@ def learned(low: float, high: float, equivalence: float) -> str:
     if low > 0:
         return "yes"
     return "no" if high < equivalence else "undecided"
+
+
+def mean_of_logs(predictions: Sequence[np.ndarray]) -> np.ndarray:
+    """Probabilities (n, C) whose logs are the mean of several predictions' logs: nothing is fitted.
+
+    Source: Genest and Zidek 1986, Combining Probability Distributions (the logarithmic pool).
+    """
+    return from_logits(np.mean(np.log(predictions), axis=0))
 
 
 def pooled(

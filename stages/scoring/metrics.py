@@ -31,11 +31,12 @@ def evaluate(
         offset: whether the backbone was trained with one.
 
     Returns:
-        The metrics, and the ladder: the rungs of each baseline and of `backbone`.
+        The metrics, and the ladder: the rungs of each baseline, of `backbone` and of `pooled`.
     """
     votes, groups, folds = votes_of(rows), rows.group.to_numpy(), rows.fold.to_numpy()
     ab, ba, prior, calibrated = (probabilities[name] for name in ("ab", "ba", "prior", "by_rule"))
-    climbing = {name: probabilities[name] for name in (*TITLES, "backbone")}
+    names = [name for name in (*TITLES, "backbone", "pooled") if name in probabilities]
+    climbing = {name: probabilities[name] for name in names}
     ladder = rungs(votes, climbing, groups, settings, seed)
     found = intervals(gains(votes, probabilities), votes.weights, groups, settings, seed)
     found |= {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
@@ -54,7 +55,18 @@ def evaluate(
         **by_fold(votes, ab, ba, prior, folds),
         "baselines": {name: ladder[name]["log_loss"] for name in TITLES},
     }
+    if "pooled" in ladder:
+        gained = {f"gain_over_{settings.pool}": _over(votes, probabilities, settings.pool)}
+        values = pd.DataFrame(gained)
+        over = intervals(values, votes.weights, groups, settings, seed)
+        metrics["pooled"] = {"with": settings.pool, **ladder["pooled"], **over}
     return metrics, ladder
+
+
+def _over(votes: Votes, probabilities: dict[str, np.ndarray], baseline: str) -> np.ndarray:
+    """What pooling gains on the baseline alone, row by row: (n,)."""
+    before, after = (scores.example_losses(votes, probabilities[n]) for n in (baseline, "pooled"))
+    return before - after
 
 
 def quality(votes: Votes, ab: np.ndarray, ba: np.ndarray) -> dict:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stages.config.params import Evaluate
 from stages.scoring import calibration
-from stages.scoring.learning import pooled
+from stages.scoring.learning import mean_of_logs, pooled
 from stages.scoring.predictions import columns
 from stages.votes.labels import votes_of
 from stages.votes.prepared import VOTE
@@ -32,8 +32,8 @@ def all_probabilities(
     Returns:
         The baselines', `ab`, `ba`, their mean `backbone`, `features` and `with_features` (the
         `counts` baseline alone and with the backbone, as `pooled` has them, if it has),
-        `calibrated`, and `by_rule` (calibration and rules); and the calibration of all rows, for
-        new battles.
+        `pooled` (with a baseline, if the settings name one), `calibrated`, and `by_rule`
+        (calibration and rules); and the calibration of all rows, for new battles.
     """
     votes, folds = votes_of(battles), battles.fold.to_numpy()
     backbone = (ab + ba) / 2
@@ -46,11 +46,18 @@ def all_probabilities(
         "ba": ba,
         "backbone": backbone,
         **_pooled(pool([baselines["counts"]]), pool([baselines["counts"], backbone])),
+        **_with_baseline(backbone, baselines, settings.pool),
         "calibrated": cross(rules=False),
         "by_rule": cross(rules=settings.rules),
     }
     fitted = calibration.fit_all(votes, backbone, found, settings.calibration, rules=settings.rules)
     return probabilities, fitted
+
+
+def _with_baseline(
+    backbone: np.ndarray, baselines: dict[str, np.ndarray], name: str
+) -> dict[str, np.ndarray]:
+    return {} if name == "none" else {"pooled": mean_of_logs([backbone, baselines[name]])}
 
 
 def _pooled(alone: np.ndarray | None, together: np.ndarray | None) -> dict[str, np.ndarray]:

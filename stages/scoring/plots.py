@@ -49,6 +49,6 @@ def loss_before_training(objective: str, offset: bool, to_beat: float, classes: 
 
     A language model may start anywhere: NaN.
     """
-    if objective != "classify":
+    if objective == "sft":
         return math.nan
     return to_beat if offset else math.log(classes)

@@ -12,7 +12,7 @@ def printout(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
         name: of the checkpoint.
         confidence: of the intervals.
     """
-    titles = TITLES | {"backbone": name}
+    titles = TITLES | {"backbone": name} | pooled_title(metrics, name)
     width = max(map(len, titles.values())) + 2
     lines = [f"{'':{width}}log loss  accuracy  gain over prior, {100 * confidence:g} % interval"]
     for key, title in titles.items():
@@ -21,7 +21,16 @@ def printout(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
         lines.append(f"{title:{width}}{row['log_loss']:8.4f}  {row['accuracy']:8.3f}{gain}")
     heading = f"{name}: {metrics['n_rows']} rows in {len(metrics['folds'])} folds, out of fold"
     meaning = [whether_learned(metrics), whether_more_than_counts(metrics)]
+    if "pooled" in metrics:
+        meaning.append(what_pooling_gains(metrics["pooled"]))
     return "\n".join([heading, "", *lines, "", *meaning])
+
+
+def pooled_title(metrics: dict, name: str) -> dict[str, str]:
+    """What the rung is called that pools a backbone with a baseline, if there is one."""
+    if "pooled" not in metrics:
+        return {}
+    return {"pooled": f"{name} with {TITLES[metrics['pooled']['with']]}"}
 
 
 def whether_learned(metrics: dict) -> str:
@@ -50,6 +59,17 @@ def whether_more_than_counts(metrics: dict) -> str:
     if metrics["gain_beyond_features_low"] > 0:
         return f"It knows more than length and format: added to them it gains {gain}."
     return f"That it knows more than length and format is not shown: added to them it gains {gain}."
+
+
+def what_pooling_gains(pooled: dict) -> str:
+    """A sentence on the mean of the log probabilities of the backbone and a baseline."""
+    name = pooled["with"]
+    gain = _interval(pooled, f"gain_over_{name}")
+    shown = "" if pooled[f"gain_over_{name}_low"] > 0 else ", which shows no gain"
+    return (
+        f"The two pooled, with nothing fitted, have {pooled['log_loss']:.4f}: over {TITLES[name]} "
+        f"alone a gain of {gain}{shown}."
+    )
 
 
 def _interval(row: dict, name: str) -> str:

@@ -42,9 +42,10 @@ def make_fast(
     compute = replace(compute, token_budget=plan.row_tokens)
     if not recording:
         return compute, plan, passed
-    recorder = graphs.Recorder(model, graphs.grid(plan.row_tokens, longest))
+    texts = compute.objective.texts
+    recorder = graphs.Recorder(model, graphs.grid(plan.row_tokens, longest, texts))
     recorded = replace(compute, recorder=recorder)
-    full_row = memory.full_row(plan.row_tokens, longest)
+    full_row = memory.full_row(plan.row_tokens, longest, texts)
     try:
         passed += record(model, few, compute, recorded, full_row)
         return recorded, plan, passed
@@ -115,6 +116,8 @@ def records(model: PeftModel, wanted: bool | str) -> bool:
     why_not = graphs.unfit(model)
     if wanted is True and why_not:
         raise UserError(f"train.cuda_graphs is true, but {why_not}: set it to auto or false")
+    if wanted and why_not and next(model.parameters()).device.type == "cuda":
+        print(f"passes are not recorded as CUDA graphs, which is slower: {why_not}")
     return bool(wanted) and not why_not
 
 
@@ -169,7 +172,8 @@ def record_row(
     """
     model.train()
     filled = _filled([len(ids) for ids in row], texts)
-    targets = np.eye(recorded.objective.classes)[[0] * len(row)]
+    objective = recorded.objective
+    targets = np.eye(objective.classes)[[0] * (len(row) // objective.texts)]
     plain = gradient(model, filled, targets, recorded)
     gradient(model, [ids[::-1] for ids in filled], targets, recorded)
     replayed = gradient(model, filled, targets, recorded)

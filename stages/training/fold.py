@@ -19,7 +19,7 @@ from stages.counting.offset import Offset, fold_offsets
 from stages.devices import processes
 from stages.model.examples import Examples, tokenize
 from stages.model.passes import Compute, compute_for
-from stages.model.prompts import Template
+from stages.model.prompts import Template, template_for
 from stages.training import beside, way
 from stages.training.checkpoints import last_checkpoint
 from stages.training.fast import make_fast, repeatable
@@ -65,7 +65,7 @@ def train_fold(
     transformers.set_seed(params.train.seed)
     tokenizer = AutoTokenizer.from_pretrained(weights)
     classes = targets_of(training).shape[1]
-    template = Template(tokenizer, params.budget.max_tokens, params.prompt, classes)
+    template = template_for(tokenizer, params, classes)
     examples, validation, offset = _read(training, held_out, template, params.train.offset)
     truth = dict(zip(training.id, targets_of(training), strict=True))
     passed = order.before_loading(examples, validation, truth)
@@ -81,8 +81,7 @@ def train_fold(
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
     _train(trainer, folder)
     passed += order.after_training(model)
-    orders = {"ab": False, "ba": True}
-    logits = {o: predict_together(model, validation, compute, orders[o]) for o in orders}
+    logits = _both_orders(model, validation, compute)
     final_loss = loss_of(logits["ab"], validation)
     curves = _curves(trainer, final_loss)
     summary = {
@@ -109,6 +108,14 @@ def _read(
         own[~mine] += offset.of(count_features(training[~mine]))
         print(f"offset: length and format, fitted on {mine.sum()} votes, added to the logits")
     return tokenize(training, template, own), tokenize(held_out, template, unseen), offset
+
+
+def _both_orders(model: PeftModel, validation: Examples, compute: Compute) -> dict[str, np.ndarray]:
+    """Logits with the answers as stored, and exchanged: the same where each is read by itself."""
+    ab = predict_together(model, validation, compute, swapped=False)
+    if compute.objective.alone:
+        return {"ab": ab, "ba": ab}
+    return {"ab": ab, "ba": predict_together(model, validation, compute, swapped=True)}
 
 
 def _train(trainer: PackedTrainer, folder: Path) -> None:

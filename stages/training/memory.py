@@ -148,10 +148,15 @@ def choose(
     return Plan(row_tokens, most - kept, layers, expected, limit)
 
 
-def full_row(tokens: int, max_tokens: int) -> list[list[int]]:
-    """Token ids of examples that fill a row of so many tokens, as long as examples may be."""
+def full_row(tokens: int, max_tokens: int, texts: int = 1) -> list[list[int]]:
+    """Token ids of examples that fill a row of so many tokens, as long as examples may be.
+
+    Args:
+        texts: that an example is.
+    """
     whole, rest = divmod(tokens, max_tokens)
-    return [[0] * n for n in [*[max_tokens] * whole, *([rest] if rest else [])]]
+    examples = [*[max_tokens] * whole, *([rest] if rest else [])]
+    return [[0] * (n // texts) for n in examples for _ in range(texts)]
 
 
 def _limit(device: torch.device) -> int:
@@ -178,11 +183,12 @@ def _own_peak(
     if recomputed is not None:
         recompute(model, recomputed)
     model.train()
-    ids = full_row(tokens, max_tokens)
-    row, classes = replace(compute, token_budget=tokens), compute.objective.classes
+    ids = full_row(tokens, max_tokens, compute.objective.texts)
+    row, objective = replace(compute, token_budget=tokens), compute.objective
     torch.cuda.reset_peak_memory_stats(compute.device)
     try:
-        accumulate(model, ids, np.eye(classes)[[0] * len(ids)], row, Tensor.backward)
+        targets = np.eye(objective.classes)[[0] * (len(ids) // objective.texts)]
+        accumulate(model, ids, targets, row, Tensor.backward)
         return torch.cuda.max_memory_allocated(compute.device)
     except torch.OutOfMemoryError:
         return None

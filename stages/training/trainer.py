@@ -101,11 +101,11 @@ class PackedTrainer(Trainer):
         start = time.perf_counter()
         model.train()
         shown = list(zip(step.examples, step.swapped, strict=True))
-        encoded = [self.examples.encode(i, swapped).ids for i, swapped in shown]
-        mine = share([len(ids) for ids in encoded], processes.rank(), processes.count())
+        encoded = [self.examples.encode(i, swapped) for i, swapped in shown]
+        mine = share(list(map(len, encoded)), processes.rank(), processes.count())
         weights = self.examples.weights[list(step.examples)]
         batch = Batch(
-            [encoded[k] for k in mine],
+            [text for k in mine for text in encoded[k].texts],
             self._stacked([self.examples.target(*shown[k]) for k in mine]),
             (weights / weights.sum())[mine],
             self._stacked([self.examples.offset(*shown[k]) for k in mine]),
@@ -188,7 +188,7 @@ class PackedTrainer(Trainer):
     def _nothing(self) -> Batch:
         """What a pass that counts nothing computes."""
         zeros = np.zeros((1, self.examples.classes), dtype=np.float32)
-        return Batch([IDLE], zeros, np.zeros(1), zeros)
+        return Batch([IDLE] * self.compute.objective.texts, zeros, np.zeros(1), zeros)
 
 
 class _Steps(TrainerCallback):
@@ -217,15 +217,15 @@ def predict_together(
     A, B and tie, also when they were shown exchanged; offsets are added.
     """
     model.eval()
-    ids = [examples.encode(i, swapped).ids for i in range(len(examples))]
-    mine = share([len(tokens) for tokens in ids], processes.rank(), processes.count())
-    part = [ids[i] for i in mine]
+    encoded = [examples.encode(i, swapped) for i in range(len(examples))]
+    mine = share(list(map(len, encoded)), processes.rank(), processes.count())
+    part = [text for i in mine for text in encoded[i].texts]
     progress = ("predict B/A" if swapped else "predict A/B") if processes.rank() == 0 else None
     idle = _idle(model, part, compute)
     found = class_logits(model, part, compute, progress)
     for _ in range(idle):
-        class_logits(model, [IDLE], compute)
-    logits = np.empty((len(ids), examples.classes), dtype=np.float32)
+        class_logits(model, [IDLE] * compute.objective.texts, compute)
+    logits = np.empty((len(examples), examples.classes), dtype=np.float32)
     for index, values in processes.gather((mine, found)):
         logits[index] = values.numpy()
     return (mirrored(logits) if swapped else logits) + examples.offsets

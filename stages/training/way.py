@@ -23,7 +23,7 @@ def load(
 ) -> tuple[PeftModel, Compute, Reference]:
     """Load a backbone, and let it compute as fast as it does exactly; see `choose`."""
     device = torch.device("cpu") if sharding.wanted() else compute.device
-    model = build_plain(weights, train, device, compute.objective.classes)
+    model = build_plain(weights, train, device, compute.objective.outputs)
     compute, expected = choose(model, few, compute, train)
     return model, compute, expected
 
@@ -127,6 +127,8 @@ def _allowed(train: Train) -> list[Way]:
     if sharding.wanted():
         return [SHORT]
     fast, plain = [SHORT, WHOLE], [PLAIN, ALONE]
+    if train.objective == "reward":  # whose two texts are of different lengths
+        plain.remove(ALONE)
     return {"auto": fast + plain, "fast": fast, "plain": plain}[train.way]
 
 

@@ -17,6 +17,11 @@ def make_battles() -> pd.DataFrame:
                 "response_a": [f"a {words[0]} answer {i}" for _ in range(turns)],
                 "response_b": [f"a {words[1]} reply {i}" * (1 + i % 4) for _ in range(turns)],
                 "label": label,
+                **{
+                    f"target_{name}": float(place == label)
+                    for place, name in enumerate(("a", "b", "tie"))
+                },
+                "weight": 1.0,
             }
         )
     return pd.DataFrame(rows)

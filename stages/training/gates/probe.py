@@ -47,8 +47,8 @@ def trained(model: PeftModel) -> list[nn.Parameter]:
 
 
 def token_ids(examples: Examples) -> list[list[int]]:
-    """Each example's, with its answers in the file's order."""
-    return [examples.encode(i).ids for i in range(len(examples))]
+    """Those of each example's texts, with its answers in the file's order."""
+    return [text for i in range(len(examples)) for text in examples.encode(i).texts]
 
 
 def logits_of(model: PeftModel, examples: Examples, compute: Compute) -> Tensor:

@@ -168,11 +168,11 @@ def _unmoved(found: Tensor, before: Tensor, expected: Reference) -> Finding:
 def _moved(model: PeftModel, examples: Examples, compute: Compute) -> float:
     """How far each example's logits move, at most, when all others change their texts."""
     together = replace(compute, token_budget=10**9)
-    ids = token_ids(examples)
+    ids, texts = token_ids(examples), compute.objective.texts
     plain = class_logits(model, ids, together)
     moved = 0.0
-    for i in range(len(ids)):
-        others = [own if k == i else [*own[:1], *own[:0:-1]] for k, own in enumerate(ids)]
+    for i in range(len(examples)):
+        others = [own if k // texts == i else [*own[:1], *own[:0:-1]] for k, own in enumerate(ids)]
         found = class_logits(model, others, together)[i]
         moved = max(moved, relative(found, plain[i]))
     return moved

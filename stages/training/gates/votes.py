@@ -56,12 +56,12 @@ def special_tokens(examples: Examples) -> Finding:
     special = set(tokenizer.all_special_ids)
     wrong = 0
     for i in range(len(examples)):
-        ids = examples.encode(i).ids
-        text = ids[len(start) : len(ids) - len(end)]
-        around = ids[: len(start)] == start and ids[len(ids) - len(end) :] == end
-        wrong += not around or any(token in special for token in text)
+        for ids in examples.encode(i).texts:
+            text = ids[len(start) : len(ids) - len(end)]
+            around = ids[: len(start)] == start and ids[len(ids) - len(end) :] == end
+            wrong += not around or any(token in special for token in text)
     expected = f"none off {start} at the start" + (f" and {end} at the end" if chat else "")
-    return Finding(wrong == 0, f"{wrong} examples", expected)
+    return Finding(wrong == 0, f"{wrong} texts", expected)
 
 
 @SHOWN.gate(
@@ -75,7 +75,7 @@ def swap(examples: Examples) -> Finding:
         examples, rounds=[[replace(r, a=r.b, b=r.a) for r in rounds] for rounds in examples.rounds]
     )
     wrong = sum(
-        examples.encode(i, swapped=True).ids != exchanged.encode(i).ids
+        examples.encode(i, swapped=True).texts != exchanged.encode(i).texts
         or list(examples.target(i, swapped=True)) != _exchanged(examples.target(i))
         for i in range(len(examples))
     )
