@@ -48,6 +48,7 @@ def out_of_fold(inputs: Inputs, votes: Votes, folds: np.ndarray, strength: float
         folds: (n,) fold of each row.
         strength: scikit-learn's C.
     """
+
     def predict(train: np.ndarray) -> np.ndarray:
         odd, even = inputs(train)
         model = fit((odd[train], even[train]), votes[train], strength)
@@ -82,4 +83,3 @@ def all_classes_seen(votes: Votes, folds: np.ndarray) -> bool:
 def training_masks(folds: np.ndarray) -> Iterator[np.ndarray]:
     """For each fold, which rows are not in it."""
     return (folds != fold for fold in np.unique(folds))
-

@@ -69,7 +69,9 @@ def pooled(
         inner = group_folds(groups[rows], POOLED_FOLDS)
         if not all_classes_seen(votes[rows], inner):
             return None
-        probabilities[rows] = out_of_fold(_fixed(halves(ab[rows], ba[rows])), votes[rows], inner, C_ODDS)
+        probabilities[rows] = out_of_fold(
+            _fixed(halves(ab[rows], ba[rows])), votes[rows], inner, C_ODDS
+        )
     return probabilities
 
 
