@@ -86,19 +86,20 @@ def test_the_order_of_the_rows_does_not_matter(made):
     assert compare([strong, shuffled])["pairs"] == compare([strong, weak])["pairs"]
 
 
-@pytest.mark.parametrize("column", ["id", "label", "group", "fold"])
+@pytest.mark.parametrize("column", ["id", "target_a", "weight", "group", "fold"])
 def test_rows_that_differ_in_any_key_are_not_compared(made, column):
-    rows = made["weak"].rows.copy()
+    rows = made["weak"].rows.assign(weight=np.arange(600) % 2 + 1.0)
+    strong = replace(made["strong-1"], rows=made["strong-1"].rows.assign(weight=rows.weight))
     rows[column] = rows[column].to_numpy()[::-1]
     if column == "id":  # the same ids in another order are no difference
         rows["id"] = rows.id + "'"
-    comparison = compare([made["strong-1"], replace(made["weak"], rows=rows)])
+    comparison = compare([strong, replace(made["weak"], rows=rows)])
     assert comparison["verdict"] == "invalid" and comparison["pairs"] == []
     assert "the votes or their folds differ" in comparison["sentence"]
 
 
 def test_other_raw_votes_are_named_by_their_digest(made):
-    other = replace(made["weak"], votes="f" * 32)
+    other = replace(made["weak"], raw_votes="f" * 32)
     assert f"{'f' * 32} in weak" in compare([made["strong-1"], other])["sentence"]
 
 
@@ -119,9 +120,8 @@ def test_a_winner_that_may_not_have_learned_is_not_called_better(made):
 
 def test_the_difference_is_that_of_both_orders_averaged(made):
     strong, weak = made["strong-1"], made["weak"]
-    labels = strong.rows.label.to_numpy()
     losses = [
-        scores.log_loss(labels, (run.probabilities("ab") + run.probabilities("ba")) / 2)
+        scores.log_loss(run.votes, (run.probabilities("ab") + run.probabilities("ba")) / 2)
         for run in (strong, weak)
     ]
     (pair,) = compare([strong, weak])["pairs"]

@@ -16,8 +16,9 @@ from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.prompts import Template
 from stages.training.gates.probe import probing
 from stages.training.trainer import predict_together
-from stages.votes.labels import MIRRORED
-from tests.support.votes import make_votes
+from stages.votes.labels import MIRRORED, votes_of
+from stages.votes.prepared import VOTE
+from tests.support.votes import make_votes, with_votes
 
 CPU = torch.device("cpu")
 EXCHANGED = {"response_a": "response_b", "response_b": "response_a"}
@@ -40,8 +41,8 @@ def test_held_out_battles_get_what_the_baseline_predicts(votes, halves):
     _, _, found = offset.fold_offsets(*halves)
     inputs = regression.count_inputs(count_features(votes))
     folds = (np.arange(len(votes)) < len(halves[0])).astype(int)
-    labels = votes.label.to_numpy()
-    expected = regression.out_of_fold(inputs, labels, folds, regression.C_COUNTS)[folds == 0]
+    cast = votes_of(votes)
+    expected = regression.out_of_fold(inputs, cast, folds, regression.C_COUNTS)[folds == 0]
     assert np.abs(softmax(found, axis=1) - expected).max() < 1e-5
     assert np.abs(found.sum(axis=1)).max() < 1e-5, "one answer's logit rises as others fall"
     assert found.std() > 0.2, "it says something"
@@ -50,9 +51,8 @@ def test_held_out_battles_get_what_the_baseline_predicts(votes, halves):
 def test_no_battle_of_the_training_decides_on_its_own_offset(halves):
     training, held_out = halves
     _, before, _ = offset.fold_offsets(training, held_out)
-    changed = training.copy()
-    group = changed.group == changed.group.iloc[0]
-    changed.loc[group, "label"] = (changed.label[group] + 1) % 3
+    group = training.group == training.group.iloc[0]
+    changed = with_votes(training, np.where(group, (training.label + 1) % 3, training.label))
     _, after, _ = offset.fold_offsets(changed, held_out)
     assert np.abs(after - before)[group].max() == 0
     assert np.abs(after - before)[~group].max() > 0
@@ -61,14 +61,14 @@ def test_no_battle_of_the_training_decides_on_its_own_offset(halves):
 def test_held_out_votes_have_no_part_in_it(halves):
     training, held_out = halves
     before = offset.fold_offsets(training, held_out)[1:]
-    after = offset.fold_offsets(training, held_out.drop(columns=["label", "group"]))[1:]
+    after = offset.fold_offsets(training, held_out.drop(columns=[*VOTE, "group"]))[1:]
     for old, new in zip(before, after, strict=True):
         assert (old == new).all()
 
 
 def test_too_few_votes_of_a_kind_are_told(halves):
     training, held_out = halves
-    few = training.assign(label=np.where(training.group == "group 0", 2, training.label % 2))
+    few = with_votes(training, np.where(training.group == "group 0", 2, training.label % 2))
     with pytest.raises(UserError, match=r"201 training votes have too few: set it to false"):
         offset.fold_offsets(few, held_out)
 
@@ -89,9 +89,10 @@ def test_it_is_added_to_the_logits_of_the_three_answers_alone(objective):
     added = torch.randn(4, 3, generator=generator)
     shifted = logits.clone()
     shifted[:, answers] += added
-    targets = OBJECTIVES[objective].targets([0, 1, 2, 0])
-    expected = torch.nn.functional.cross_entropy(shifted, targets, reduction="none")
-    torch.testing.assert_close(OBJECTIVES[objective].loss(logits, targets, added), expected)
+    labels = torch.tensor([0, 1, 2, 0])
+    expected = torch.nn.functional.cross_entropy(shifted, labels + answers.start, reduction="none")
+    loss = OBJECTIVES[objective].loss(logits, torch.eye(3)[labels], added)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_training_and_prediction_add_it(tiny, tiny_tokenizer, votes, params):
@@ -109,9 +110,9 @@ def test_training_and_prediction_add_it(tiny, tiny_tokenizer, votes, params):
         logits = class_logits(model, ids, compute).numpy()
         for offsets, total in ((None, logits), (added, logits + added)):
             loss = accumulate(
-                model, ids, plain.labels, compute, lambda _: None, offsets=offsets
+                model, ids, plain.targets, compute, lambda _: None, offsets=offsets
             ).item()
-            probabilities = softmax(total, axis=1)[range(len(few)), plain.labels]
+            probabilities = softmax(total, axis=1)[range(len(few)), few.label]
             assert loss == pytest.approx(-np.log(probabilities).mean(), abs=1e-5)
 
 

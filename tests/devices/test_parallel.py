@@ -48,9 +48,9 @@ def alone(tmp_path_factory, tiny) -> Trained:
 
 def in_this_process(workspace: Workspace, checkpoint: Path, folder: Path) -> Trained:
     battles = pd.read_parquet(workspace.path / "data/prepared/battles.parquet")
-    fold = pd.read_parquet(workspace.path / "data/folds/folds.parquet").fold
-    params = Params.model_validate(workspace.raw)
-    return train_fold(checkpoint, battles[fold != 0], battles[fold == 0], params, folder)
+    battles["fold"] = pd.read_parquet(workspace.path / "data/folds/folds.parquet").fold
+    params, held_out = Params.model_validate(workspace.raw), battles.fold == 0
+    return train_fold(checkpoint, battles[~held_out], battles[held_out], params, folder)
 
 
 def assert_same(workspace: Workspace, alone: Trained) -> None:
@@ -123,6 +123,7 @@ def test_with_its_base_in_shards_it_trains_as_with_a_whole_one(workspace, alone,
 SHARDS = """
 import sys
 from pathlib import Path
+import numpy as np
 import torch
 from stages.config.params import Params
 from stages.devices import processes
@@ -138,7 +139,7 @@ processes.connect()
 weights, params = Path(sys.argv[1]), Params.model_validate_json(Path(sys.argv[2]).read_text())
 cpu = torch.device("cpu")
 compute = Compute(Objective(), cpu, torch.float32, token_budget=40)
-ids, labels = [[5 + i] * (9 + 8 * i) for i in range(4)], [0, 1, 2, 0]
+ids, targets = [[5 + i] * (9 + 8 * i) for i in range(4)], np.eye(3)[[0, 1, 2, 0]]
 for kind in ("none", "nf4"):
     quantization = params.train.quantization.model_copy(update={"type": kind})
     train = params.train.model_copy(update={"quantization": quantization})
@@ -148,7 +149,7 @@ for kind in ("none", "nf4"):
         if in_shards:
             sharding.shard(model, cpu)
         with probing(model):
-            loss = accumulate(model, ids, labels, compute, lambda loss: loss.backward())
+            loss = accumulate(model, ids, targets, compute, lambda loss: loss.backward())
             trained = [p for p in model.parameters() if p.requires_grad]
             found.append([loss, *(p.grad for p in trained)])
     for whole, sharded in zip(*found, strict=True):

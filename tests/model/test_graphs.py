@@ -21,6 +21,7 @@ from tests.support.rows import GRID, Filled
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 ARCHITECTURES = ["llama", "gemma2", "gemma3", "qwen2"]
 OBJECTIVES = {"classify": Objective(), "sft": Objective((40, 41, 42))}
+TARGETS = np.eye(3)[[i % 3 for i in range(8)]]
 OFFSETS = np.linspace(-0.02, 0.02, 24, dtype=np.float32).reshape(8, 3)
 
 
@@ -35,8 +36,8 @@ def step(model, ids, compute) -> list[torch.Tensor]:
     """Loss and gradients of one batch, and its class logits."""
     model.train()
     model.zero_grad(set_to_none=True)
-    labels, offsets = [i % 3 for i in range(len(ids))], OFFSETS[: len(ids)] * len(ids[0])
-    loss = accumulate(model, ids, labels, compute, torch.Tensor.backward, offsets=offsets)
+    targets, offsets = TARGETS[: len(ids)], OFFSETS[: len(ids)] * len(ids[0])
+    loss = accumulate(model, ids, targets, compute, torch.Tensor.backward, offsets=offsets)
     gradients = [p.grad.clone() for p in model.parameters() if p.requires_grad]
     model.eval()
     return [loss, *gradients, class_logits(model, ids, compute)]
@@ -113,13 +114,13 @@ def test_on_a_gpu_gradients_left_by_a_plain_pass_are_not_written_to_later(tiny, 
     model = build(tiny(), on_gpu(params), CUDA)
     compute = Compute(OBJECTIVES["classify"], CUDA, torch.bfloat16, 192)
     recorded = replace(compute, recorder=Recorder(model, GRID))
-    ids, labels = batch(0), [0] * len(batch(0))
+    ids = batch(0)
     with probing(model):
-        accumulate(model, ids, labels, compute, torch.Tensor.backward)  # leaves its gradients
+        accumulate(model, ids, TARGETS, compute, torch.Tensor.backward)  # leaves its gradients
         once = [p.grad.clone() for p in model.parameters() if p.requires_grad]
         left = [p.grad for p in model.parameters() if p.requires_grad]
         for times in (2, 3, 4):  # plain, recorded, replayed
-            accumulate(model, ids, labels, recorded, torch.Tensor.backward)
+            accumulate(model, ids, TARGETS, recorded, torch.Tensor.backward)
             found = [p.grad for p in model.parameters() if p.requires_grad]
             together = [torch.cat([g.flatten() for g in each]) for each in (found, once)]
             torch.testing.assert_close(together[0], times * together[1], atol=1e-2, rtol=5e-2)

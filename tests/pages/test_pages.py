@@ -299,7 +299,7 @@ def test_a_run_that_predicts_the_same_for_all_still_has_a_page(runs, tmp_path):
     ]
     flat = runs[0].rows.assign(**dict.fromkeys(columns, 1 / 3), tokens=9, tokens_dropped=0)
     dead = finished.Result(**vars(runs[0]) | {"rows": flat})
-    assert list(tables.reliability(flat.label.to_numpy(), dead.probabilities("ab")).observed) == [
+    assert list(tables.reliability(dead.votes, dead.probabilities("ab")).observed) == [
         pytest.approx(1 / 3)
     ]
     found = tables.slices(dead)

@@ -18,9 +18,9 @@ from stages.scoring.baselines import (
     text_inputs,
 )
 from stages.scoring.metrics import rungs
-from stages.votes.labels import MIRRORED
+from stages.votes.labels import MIRRORED, votes_of
 from tests.support.places import REPO
-from tests.support.votes import make_folds, make_votes
+from tests.support.votes import cast, make_folds, make_votes, with_votes
 
 SETTINGS = Evaluate(draws=500, confidence=0.95, equivalence=0.005, calibration="none", rules=False)
 
@@ -35,7 +35,7 @@ def test_five_lengths_mirror_when_the_answers_are_exchanged():
 
 def test_class_prior_is_that_of_the_other_folds():
     labels, folds = np.array([0, 0, 1, 2, 1, 1]), np.array([0, 0, 0, 1, 1, 1])
-    prior = class_prior(labels, folds)
+    prior = class_prior(cast(labels), folds)
     assert prior[0] == pytest.approx([0, 2 / 3, 1 / 3], abs=1e-5)
     assert prior[5] == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-5)
     assert (prior > 0).all()
@@ -48,7 +48,7 @@ def test_baselines_find_a_planted_effect_and_nothing_in_noise():
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # none reaches the user: the fits converge
             predictions = predict_baselines(votes, count_features(votes), folds)
-        table = rungs(votes.label.to_numpy(), predictions, np.arange(600), SETTINGS, seed=0)
+        table = rungs(votes_of(votes), predictions, np.arange(600), SETTINGS, seed=0)
         assert list(table) == ["prior", "length", "counts", "tfidf", "tfidf_counts"]
         assert table["prior"]["gain_over_prior_high"] == 0
         for name in ("length", "counts", "tfidf_counts"):
@@ -59,7 +59,7 @@ def test_baselines_find_a_planted_effect_and_nothing_in_noise():
 def test_predictions_mirror_when_the_answers_are_exchanged():
     votes, folds = make_votes(300, 0.5), make_folds(300)
     other = votes.rename(columns={"response_a": "response_b", "response_b": "response_a"})
-    other["label"] = np.array(MIRRORED)[votes.label]
+    other = with_votes(other, np.array(MIRRORED)[votes.label])
     first, second = (
         predict_baselines(frame, count_features(frame), folds) for frame in (votes, other)
     )
@@ -70,7 +70,7 @@ def test_predictions_mirror_when_the_answers_are_exchanged():
 
 def test_a_fold_is_predicted_without_its_own_labels():
     votes, folds = make_votes(200, 0.5), make_folds(200)
-    spoilt = votes.assign(label=np.where(folds == 0, (votes.label + 1) % 3, votes.label))
+    spoilt = with_votes(votes, np.where(folds == 0, (votes.label + 1) % 3, votes.label))
     held_out = folds == 0
     first, second = (
         predict_baselines(frame, count_features(frame), folds) for frame in (votes, spoilt)

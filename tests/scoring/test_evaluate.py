@@ -20,8 +20,10 @@ from stages.scoring.learning import beyond_baseline, learned, pooled
 from stages.scoring.out_of_fold import all_probabilities
 from stages.scoring.predictions import order_probabilities, read_predictions, read_summaries
 from stages.scoring.sentences import printout, whether_learned
+from stages.votes.labels import Votes, with_classes
+from stages.votes.prepared import VOTE
 from tests.support.places import REPO
-from tests.support.votes import make_folds, make_votes
+from tests.support.votes import cast, make_folds, make_votes, with_votes
 
 SETTINGS = Evaluate(draws=1000, confidence=0.95, equivalence=0.02, calibration="bias", rules=True)
 LABELS = ("a", "b", "tie")
@@ -31,28 +33,33 @@ CHECKPOINT = {"family": "llama", "size": "small", "checkpoint": "tiny-llama", "r
 class Case:
     """Votes in which length matters, their folds and their baselines."""
 
-    def __init__(self, n: int, k: int) -> None:
+    def __init__(self, n: int, k: int, classes: int = 3) -> None:
         self.votes = make_votes(n, 0.4)
+        if classes == 2:
+            dealt = np.where(self.votes.label == 2, np.arange(n) % 2, self.votes.label)
+            self.votes = with_classes(with_votes(self.votes, dealt))
+        self.shown = LABELS[:classes]
         self.labels = self.votes.label.to_numpy()
         self.folds = make_folds(n, k)
         self.features = count_features(self.votes)
         self.baselines = predict_baselines(self.votes, self.features, self.folds)
         groups = [f"group-{i // 2}" for i in range(n)]
-        self.rows = self.votes[["id", "label"]].assign(group=groups, fold=self.folds)
+        kept = [name for name in ("id", *VOTE) if name in self.votes]
+        self.rows = self.votes[kept].assign(group=groups, fold=self.folds)
 
     def predictions(self, logits: np.ndarray) -> pd.DataFrame:
         frame = self.rows[["id", "fold"]].assign(tokens=10, tokens_dropped=0)
-        columns = [f"{order}_{label}" for order in ("ab", "ba") for label in LABELS]
+        columns = [f"{order}_{label}" for order in ("ab", "ba") for label in self.shown]
         return frame.join(pd.DataFrame(np.hstack([logits, logits]), columns=columns))
 
     def evaluate(self, logits: np.ndarray, offset: bool = False) -> dict:
         probabilities, _ = self.probabilities(logits)
         return scoring.evaluate(self.rows, probabilities, SETTINGS, 0, offset)[0]
 
-    def probabilities(self, logits: np.ndarray) -> tuple[dict, dict]:
+    def probabilities(self, logits: np.ndarray, settings: Evaluate = SETTINGS) -> tuple[dict, dict]:
         ab, ba = order_probabilities(self.predictions(logits))
         battles = self.votes.assign(fold=self.folds, group=self.rows.group)
-        return all_probabilities(battles, ab, ba, self.baselines, SETTINGS)
+        return all_probabilities(battles, ab, ba, self.baselines, settings)
 
 
 @pytest.fixture(scope="module")
@@ -101,36 +108,37 @@ def test_noise_is_not_taken_for_learning(case):
 def test_what_a_fold_is_scored_on_has_no_part_in_what_pools_its_predictions(case):
     """The backbone is made of the same votes as the counts: across folds, these give it away."""
     rng = np.random.default_rng(1)
-    shuffled = rng.permutation(case.labels)
+    shuffled = cast(rng.permutation(case.labels))
     inputs = regression.count_inputs(case.features)
     counts, sharper = (regression.out_of_fold(inputs, shuffled, case.folds, c) for c in (0.002, 1))
     groups = case.rows.group.to_numpy()
 
-    def pool(*predictions: np.ndarray, labels: np.ndarray = shuffled) -> np.ndarray:
-        return pooled(predictions, labels, case.folds, groups)
+    def pool(*predictions: np.ndarray, votes: Votes = shuffled) -> np.ndarray:
+        return pooled(predictions, votes, case.folds, groups)
 
     with_sharper = pool(counts, sharper)
     gain = scores.log_loss(shuffled, pool(counts)) - scores.log_loss(shuffled, with_sharper)
     assert gain < 0.003, "in noise there is nothing to gain"
-    others = np.where(case.folds == 0, shuffled, rng.permutation(shuffled))
-    changed = pool(counts, sharper, labels=others) != with_sharper
+    labels = shuffled.labels
+    others = cast(np.where(case.folds == 0, labels, rng.permutation(labels)))
+    changed = pool(counts, sharper, votes=others) != with_sharper
     assert not changed[case.folds == 0].any() and changed[case.folds != 0].any()
 
 
 def test_what_pooling_does_to_the_counts_is_no_gain_of_the_backbone():
     baseline, calibrated = np.array([1.0, 1.2]), np.array([0.9, 1.1])
-    assert beyond_baseline(baseline, calibrated, calibrated).tolist() == [0, 0]
+    votes = cast([0, 1])
+    assert beyond_baseline(baseline, calibrated, calibrated, votes).tolist() == [0, 0]
     worsened, with_backbone = baseline + 0.2, baseline + 0.1
-    found = beyond_baseline(baseline, worsened, with_backbone)
+    found = beyond_baseline(baseline, worsened, with_backbone, votes)
     assert found == pytest.approx(-0.1)
 
 
 @pytest.mark.parametrize("labels", [[2, 2, 2, 2], [0, 1, 2, 0]], ids=["ties only", "one prompt"])
-def test_too_few_votes_to_pool_keep_their_prediction(labels):
+def test_too_few_votes_to_pool_are_not_pooled(labels):
     groups = np.zeros(4) if labels[0] == 0 else np.arange(4)
     first, second = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 4))
-    found = pooled([first, second], np.array(labels), np.zeros(4), groups)
-    assert (found == first).all()
+    assert pooled([first, second], cast(labels), np.zeros(4), groups) is None
 
 
 def test_a_backbone_that_knows_only_length_adds_nothing_to_length(case):
@@ -163,8 +171,21 @@ def test_two_folds_of_few_rows_still_give_numbers():
     small = Case(40, 2)
     noise = np.random.default_rng(0).normal(size=(40, 3))
     metrics = small.evaluate(0.1 * noise)
-    assert all(math.isfinite(v) for v in flatten(metrics).values() if not isinstance(v, str))
+    numbers = {k: v for k, v in flatten(metrics).items() if not isinstance(v, str)}
+    unknown = {f"gain_beyond_features{end}" for end in ("", "_low", "_high")}
+    assert {name for name, value in numbers.items() if value is None} == unknown
+    assert all(math.isfinite(numbers[name]) for name in numbers.keys() - unknown)
     assert metrics["gain_over_prior_high"] - metrics["gain_over_prior_low"] > 0
+
+
+def test_what_too_few_votes_leave_unknown_is_null_and_is_said():
+    small = Case(40, 2)
+    probabilities, _ = small.probabilities(np.zeros((40, 3)))
+    assert not {"features", "with_features"} & set(probabilities)
+    metrics, ladder = scoring.evaluate(small.rows, probabilities, SETTINGS, seed=0)
+    assert '"gain_beyond_features": null' in json.dumps(metrics, allow_nan=False)
+    text = printout(metrics, ladder, "tiny-llama", 0.95)
+    assert "knows more than length and format is unknown: a fold has too few votes" in text
 
 
 def test_orders_are_averaged_as_probabilities(case):
@@ -173,10 +194,38 @@ def test_orders_are_averaged_as_probabilities(case):
     for order, values in zip(("ab", "ba"), logits, strict=True):
         frame[[f"{order}_{label}" for label in LABELS]] = values
     ab, ba = order_probabilities(frame)
-    quality = scoring.quality(np.array([0]), ab, ba)
+    quality = scoring.quality(cast([0]), ab, ba)
     assert quality["log_loss"] == pytest.approx(-math.log(0.6))
     assert quality["log_loss_single"] == pytest.approx(-math.log(0.8))
     assert quality["order_consistency"] == 0
+
+
+def test_without_ties_every_metric_is_of_two_classes():
+    without = Case(600, 3, classes=2)
+    noise = np.random.default_rng(0).normal(size=(600, 2))
+    metrics = without.evaluate(0.5 * np.eye(2)[without.labels] + 0.3 * noise)
+    assert metrics["n_classes"] == 2 and set(metrics["log_loss_by_class"]) == {"a", "b"}
+    assert all(math.isfinite(v) for v in flatten(metrics).values() if not isinstance(v, str))
+    assert metrics["prior_log_loss"] == pytest.approx(math.log(2), abs=0.01)
+    assert metrics["learned"] == "yes" and metrics["gain_beyond_features_low"] > 0
+    flat = without.evaluate(np.zeros((600, 2)))
+    assert flat["log_loss"] == pytest.approx(math.log(2)) and flat["brier"] == pytest.approx(0.5)
+    _, fitted = without.probabilities(0.2 * noise)
+    assert len(fitted["bias"]) == 2 and fitted["bias"][0] == 0
+    assert {len(counts) for counts in fitted["rules"].values()} == {2}
+
+
+def test_backbone_and_a_baseline_are_pooled_by_the_mean_of_their_logs(case):
+    settings = SETTINGS.model_copy(update={"pool": "counts"})
+    logits = 0.5 * one_hot(case.labels)
+    probabilities, _ = case.probabilities(logits, settings)
+    metrics, ladder = scoring.evaluate(case.rows, probabilities, settings, seed=0)
+    product = np.exp(logits / 2) * np.sqrt(case.baselines["counts"])
+    expected = -np.log((product / product.sum(axis=1, keepdims=True))[range(900), case.labels])
+    counts = scores.example_losses(cast(case.labels), case.baselines["counts"])
+    assert metrics["pooled"]["log_loss"] == pytest.approx(expected.mean())
+    assert metrics["pooled"]["gain_over_counts"] == pytest.approx((counts - expected).mean())
+    assert "tiny-llama with length and format" in printout(metrics, ladder, "tiny-llama", 0.95)
 
 
 @pytest.mark.parametrize("learned", ["yes", "no", "undecided"])
@@ -201,7 +250,7 @@ def workspace(tmp_path, monkeypatch, case):
     raw["evaluate"]["draws"] = 200
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     case.votes.sample(frac=1, random_state=0).to_parquet("data/prepared/battles.parquet")
-    case.rows.drop(columns="label").to_parquet("data/folds/folds.parquet")
+    case.rows[["id", "group", "fold"]].to_parquet("data/folds/folds.parquet")
     baselines.main()
     predictions = case.predictions(one_hot(case.labels) * 0.5)
     for fold in range(3):
@@ -245,6 +294,22 @@ def test_the_stage_writes_metrics_and_plots(workspace, capsys):
     assert "The backbone has learned" in capsys.readouterr().out
 
 
+def test_votes_that_are_only_trained_on_are_never_evaluated(workspace, case):
+    battles, folds = (
+        pd.read_parquet(f"data/{name}.parquet") for name in ("prepared/battles", "folds/folds")
+    )
+    others = with_votes(battles[:50], [2] * 50).assign(id=[f"other-{i}" for i in range(50)])
+    beside = pd.DataFrame({"id": others.id, "group": "other", "fold": -1})
+    pd.concat([battles, others]).to_parquet("data/prepared/battles.parquet")
+    pd.concat([beside, folds]).to_parquet("data/folds/folds.parquet")
+    baselines.main()
+    evaluate.main()
+    metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))
+    prior = scores.log_loss(cast(case.labels), case.baselines["prior"])
+    assert metrics["n_rows"] == 900 and set(metrics["folds"]) == {"fold_0", "fold_1", "fold_2"}
+    assert metrics["prior_log_loss"] == pytest.approx(prior), "their class shares are no part of it"
+
+
 def test_the_out_of_fold_table_gives_the_metrics_again_and_holds_no_text(workspace, case):
     evaluate.main()
     metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))
@@ -255,7 +320,8 @@ def test_the_out_of_fold_table_gives_the_metrics_again_and_holds_no_text(workspa
     assert -np.log(chosen).mean() == pytest.approx(metrics["log_loss"])
     assert set(table.turns) == {len(turns) for turns in case.votes.prompt}
     texts = table.select_dtypes(exclude="number").columns
-    assert set(texts) == {"id", "group", "script"} and set(table.script) == {"latin"}
+    assert set(texts) == {"id", "group", "script", "source", "language"}
+    assert set(table.script) == {"latin"}
 
 
 def test_the_baselines_stage_keeps_ids_and_rows(workspace, case):

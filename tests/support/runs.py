@@ -15,7 +15,10 @@ from stages.scoring.calibration import fit
 from stages.scoring.metrics import cost, evaluate
 from stages.scoring.out_of_fold import out_of_fold_table
 from stages.votes.battles import COLUMNS
+from stages.votes.labels import Votes, votes_of, with_classes
+from stages.votes.prepared import VOTE
 from tests.support.places import REPO
+from tests.support.votes import with_votes
 
 MD5 = "0123456789abcdef0123456789abcdef"
 SKILLS = {"length": 0.4, "counts": 0.6, "tfidf": 0.5, "tfidf_counts": 0.7}  # others have 0.5
@@ -32,6 +35,7 @@ def write_run(
     seed: int = 0,
     rows: int = 240,
     folds: int = 3,
+    classes: int = 3,
     **params: object,
 ) -> Path:
     """Write a run's files and return its folder.
@@ -41,20 +45,15 @@ def write_run(
         skill: of the backbone: 0 is noise, worse than the prior, 1 gains 0.37
             of log loss on it.
         seed: of the backbone's guesses; the votes and the baselines are the same for every seed.
-        rows, folds: of the votes.
+        rows, folds, classes: of the votes.
         params: top-level values for params.yaml beside the shipped ones, such as model="gemma".
     """
     raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
     raw |= {"split": {"folds": list(range(folds))}} | params
     raw["evaluate"]["draws"] = 200
-    battles = make_votes(rows)
-    table = pd.DataFrame(
-        {
-            "id": battles.id,
-            "group": [f"group-{i // 2}" for i in range(rows)],
-            "fold": np.arange(rows) // 2 % folds,
-            "label": battles.label,
-        }
+    battles = make_votes(rows, classes)
+    table = with_classes(battles[["id", *VOTE, "source", "language"]]).assign(
+        group=[f"group-{i // 2}" for i in range(rows)], fold=np.arange(rows) // 2 % folds
     )
     probabilities = _probabilities(table, skill, seed)
     settings = Params.model_validate(raw).evaluate
@@ -66,34 +65,33 @@ def write_run(
     oof = out_of_fold_table(table.assign(prompt=battles.prompt), tokens, probabilities)
     _write(folder, raw, metrics, ladder, summaries)
     _write_tables(folder, battles, oof, [_curve(seed + fold, skill) for fold in range(folds)])
-    labels = table.label.to_numpy()
-    calibration = fit(labels, probabilities["backbone"], settings.calibration)
+    calibration = fit(votes_of(table), probabilities["backbone"], settings.calibration)
     (folder / CALIBRATION).write_text(json.dumps(calibration), encoding="utf-8")
     return folder
 
 
-def make_votes(rows: int) -> pd.DataFrame:
+def make_votes(rows: int, classes: int = 3) -> pd.DataFrame:
     """Made-up battles as `prepare` writes them; every eighth has two turns."""
-    labels = np.random.default_rng(0).integers(3, size=rows)
+    labels = np.random.default_rng(0).integers(classes, size=rows)
     table = pd.DataFrame({"id": [f"id-{i}" for i in range(rows)], "model_a": None, "model_b": None})
     for name, word in (("prompt", "question"), ("response_a", "yes"), ("response_b", "no")):
         table[name] = [
             [f"{word} {i // 2} of {t}" for t in range(1 + (i % 8 == 0))] for i in range(rows)
         ]
-    return table.assign(label=labels.astype("int8"))[COLUMNS.names]
+    table = with_votes(table, labels).assign(source="votes")
+    return table.reindex(columns=COLUMNS.names)
 
 
 def _probabilities(table: pd.DataFrame, skill: float, seed: int) -> dict[str, np.ndarray]:
-    labels = table.label.to_numpy()
-    prior = np.bincount(labels, minlength=3) / len(labels)
+    votes = votes_of(table)
     guess = {
-        name: _guess(labels, prior, SKILLS.get(name, 0.5), place)
+        name: _guess(votes, SKILLS.get(name, 0.5), place)
         for place, name in enumerate(name for name in TITLES if name != "prior")
     }
-    orders = [_guess(labels, prior, skill, 100 + 2 * seed + order) for order in range(2)]
+    orders = [_guess(votes, skill, 100 + 2 * seed + order) for order in range(2)]
     backbone = sum(orders) / 2
     return {
-        "prior": np.tile(prior, (len(labels), 1)),
+        "prior": np.tile(votes.shares, (len(votes), 1)),
         **guess,
         **dict(zip(("ab", "ba"), orders, strict=True)),
         "backbone": backbone,
@@ -104,10 +102,11 @@ def _probabilities(table: pd.DataFrame, skill: float, seed: int) -> dict[str, np
     }
 
 
-def _guess(labels: np.ndarray, prior: np.ndarray, skill: float, seed: int) -> np.ndarray:
-    """What follows from seeing the label through noise; without skill, no more than noise."""
-    seen = skill * np.eye(3)[labels] + np.random.default_rng(seed).normal(size=(len(labels), 3))
-    return softmax(np.log(prior) + (skill or 1.0) * seen, axis=1)
+def _guess(votes: Votes, skill: float, seed: int) -> np.ndarray:
+    """What follows from seeing the vote through noise; without skill, no more than noise."""
+    noise = np.random.default_rng(seed).normal(size=votes.targets.shape)
+    seen = skill * votes.targets + noise
+    return softmax(np.log(votes.shares) + (skill or 1.0) * seen, axis=1)
 
 
 def _summary(fold: int, checkpoint: str, raw: dict) -> dict:

@@ -17,6 +17,7 @@ from stages.training.fold import a_few
 from stages.training.gates import order
 from stages.training.gates.gate import Gate, GateFailed
 from stages.training.gates.reference import reference
+from stages.votes.labels import targets_of
 
 CPU = torch.device("cpu")
 
@@ -30,7 +31,7 @@ class Setting:
         template = Template(tokenizer, params.budget.max_tokens, params.prompt)
         self.examples = a_few(tokenize(battles, template))
         self.held_out = self.examples.subset([])
-        self.truth = dict(zip(battles.id, battles.label, strict=True))
+        self.truth = dict(zip(battles.id, targets_of(battles), strict=True))
         self.checkpoint = checkpoint
         self.compute = Compute(Objective(), CPU, torch.float32, params.budget.token_budget)
         self.load(params.train)

@@ -90,7 +90,7 @@ def test_another_run_never_takes_up_that_checkpoint(workspace, tiny, change):
     elif change == "data":
         file = workspace.path / "data/prepared/battles.parquet"
         battles = pd.read_parquet(file)
-        battles.loc[0, "label"] = (battles.label[0] + 1) % 3
+        battles.loc[0, ["target_a", "target_b"]] = 0.5
         battles.to_parquet(file)
     elif change == "params":
         workspace.raw["train"]["optimizer"]["weight_decay"] = 0.02

@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import MethodType
 
 import bitsandbytes as bnb
+import numpy as np
 import peft
 import pytest
 import torch
@@ -173,11 +174,10 @@ def test_9_truncation_removes_answer_b(setting, monkeypatch):
 
 
 def test_10_the_loss_is_the_mean_of_row_means(setting, monkeypatch):
-    def mean_of_rows(model_, ids, labels, compute, backward, batch_size=None):
-        labels = compute.objective.targets(labels)
+    def mean_of_rows(model_, ids, targets, compute, backward):
         for row in gates_pack(ids, compute.token_budget):
-            logits, targets = packed.logits(model_, row), labels[row.index]
-            losses = compute.objective.loss(logits, targets, torch.zeros(len(targets), 3))
+            logits, wanted = packed.logits(model_, row), torch.from_numpy(targets[row.index])
+            losses = compute.objective.loss(logits, wanted, torch.zeros_like(wanted))
             backward(losses.mean())
         return losses.mean().detach()
 
@@ -198,7 +198,7 @@ def test_11_gemma_2_on_a_kernel_without_soft_capping(tiny, battles, params):
 
 def test_12_labels_are_permuted(setting):
     few = setting.examples
-    setting.examples = replace(few, labels=[(n + 1) % 3 for n in few.labels])
+    setting.examples = replace(few, targets=np.roll(few.targets, 1, axis=1))
     assert setting.failed() == {"labels"}
 
 
@@ -213,7 +213,7 @@ def test_12_a_battle_to_predict_is_trained_on(setting):
 
 
 def test_12_answers_are_swapped_without_their_labels(setting, monkeypatch):
-    monkeypatch.setattr(Examples, "label", lambda self, i, swapped=False: self.labels[i])
+    monkeypatch.setattr(Examples, "target", lambda self, i, swapped=False: self.targets[i])
     assert setting.failed() == {"swap"}
 
 
