@@ -2,11 +2,11 @@
 
     python -m bench.votes_120k VOTES [--rows 120000] [--stages prepare split baselines]
 
-Makes the votes from those of VOTES (.csv or .csv.gz, Kaggle's columns), again and again: each row has
-its own id, a number after its first prompt, so that no two prompts are equal, and each answer is cut
-in two and joined the other way round with a word of its own between. All rows go into five folds.
-Prints the seconds, the processor's seconds and the peak memory of each stage. Limits on two free cores:
-300 s for all three, and 4 GiB.
+Makes the votes from those of VOTES (.csv or .csv.gz) again and again. Each row gets its own
+id, and a number after its first prompt, so that no two prompts are equal. Each answer is cut in two
+and joined the other way round, with a word of its own between. All rows go into five folds.
+Prints each stage's seconds, those of the processor, and its peak memory. Limits, on two cores that
+do nothing else: 300 s for all three together, and 4 GiB.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def _altered(answer: str, number: int, dice: random.Random) -> str:
 
 
 def run(stage: str, folder: Path) -> tuple[float, float, float]:
-    """Run a stage in a process of its own; give its seconds, the processor's, and its peak in GiB."""
+    """Run a stage in a process of its own: its seconds, the processor's, and its peak in GiB."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}"],

@@ -22,7 +22,7 @@ Parts = tuple[Matrix, Matrix]  # odd and even inputs of the same battles, (n, p)
 # Where in the logits of A, B and tie a sum of odd inputs goes, and one of even inputs.
 ODD = np.array([1.0, -1.0, 0.0]) / np.sqrt(2)
 EVEN = np.array([1.0, 1.0, -2.0]) / np.sqrt(6)
-# L-BFGS ends when no slope of the mean loss is above the first, or a step gains less than the second.
+# L-BFGS ends when no slope of the mean loss is above SLOPE, or a step gains less than GAIN of it.
 SLOPE, GAIN, STEPS = 1e-5, 1e-9, 2000
 
 
@@ -64,22 +64,23 @@ def fit(parts: Parts, votes: Votes, strength: float) -> Logistic:
         strength: the prior's variance, scikit-learn's C.
     """
     odd, even = parts
-    ends = odd.shape[1], odd.shape[1] + even.shape[1]
-    total = votes.weights.sum()
+    width, total = odd.shape[1], votes.weights.sum()
+
+    def model(values: np.ndarray) -> Logistic:
+        return Logistic(values[:width], values[width:-1], values[-1], votes.classes)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        model = Logistic(*np.split(values, ends)[:2], values[-1], votes.classes)
-        logs = log_softmax(model.logits(parts), axis=1)
+        logs = log_softmax(model(values).logits(parts), axis=1)
         surplus = votes.weights[:, None] * (np.exp(logs) - votes.targets)
-        pulls = surplus @ ODD[: votes.classes], surplus @ EVEN[: votes.classes]
-        slopes = [_times(odd.T, pulls[0]), _times(even.T, pulls[1]), [pulls[1].sum()]]
-        prior = np.append(values[:-1], 0.0) / (2 * strength)  # halved, as each order counts
+        apart, together = surplus @ ODD[: votes.classes], surplus @ EVEN[: votes.classes]
+        slopes = np.r_[_times(odd.T, apart), _times(even.T, together), together.sum()]
+        prior = np.append(values[:-1], 0.0) / (2 * strength)  # halved, as the other order counts
         misfit = -(votes.weights[:, None] * votes.targets * logs).sum()
-        return (misfit + values @ prior / 2) / total, (np.concatenate(slopes) + prior) / total
+        return (misfit + values @ prior / 2) / total, (slopes + prior) / total
 
+    start = np.zeros(width + even.shape[1] + 1)
     options = {"gtol": SLOPE, "ftol": GAIN, "maxiter": STEPS}
-    found = minimize(loss, np.zeros(ends[1] + 1), jac=True, method="L-BFGS-B", options=options).x
-    return Logistic(*np.split(found, ends)[:2], found[-1], votes.classes)
+    return model(minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x)
 
 
 def _times(matrix: Matrix, vector: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Groups of battles that share what a user wrote, or a near-copy: a group stands in one fold only."""
+"""Groups of battles that share what a user wrote, or a near-copy of it."""
 
 import hashlib
 import unicodedata
@@ -50,7 +50,8 @@ def find_groups(prompts: pd.Series) -> Grouping:
     Args:
         prompts: the user turns of each of at least one battle.
     """
-    names, ties = [], []
+    names: list[str] = []
+    ties: list[tuple[int, str, int]] = []
     for battle, turns in enumerate(prompts):
         kept = [normalised(turn) for turn in turns]
         names.append(_name(kept))
