@@ -24,7 +24,7 @@ from stages.scoring.metrics import cost, evaluate
 from stages.scoring.out_of_fold import all_probabilities, out_of_fold_table
 from stages.scoring.predictions import order_probabilities
 from stages.votes.accounts import prepare
-from stages.votes.folds import groups
+from stages.votes.groups import find_groups
 
 FOLDER = Path("docs/results")
 PREDICTIONS = "predictions.parquet"
@@ -127,7 +127,8 @@ def read_votes(folder: Path, raw: Path) -> Votes:
             f"on, found {len(battles)} of them by id: name the file that they came from, or one "
             "with the same votes"
         )
-    battles, features = battles.assign(group=groups(battles.prompt)), count_features(battles)
+    battles = battles.assign(group=find_groups(battles.prompt).names)
+    features = count_features(battles)
     baselines = predict_baselines(battles, features, battles.fold.to_numpy())
     return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
 
