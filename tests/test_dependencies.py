@@ -36,13 +36,16 @@ def covers(dep: str, file: str) -> bool:
 
 
 def outs() -> set[Path]:
-    """What dvc.yaml says that the stages write; of a fold's, those of fold 0."""
+    """What dvc.yaml says that the stages write, for fold 0 and the first auxiliary file."""
     found = [
         out if isinstance(out, str) else next(iter(out))
         for stage in PIPELINE.values()
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]
     ]
-    return {Path(out.replace("${item.fold}", "0")) for out in found}
+    first = {"${item.fold}": "0", "${key}": "file0"}
+    for name, value in first.items():
+        found = [out.replace(name, value) for out in found]
+    return set(map(Path, found))
 
 
 def written() -> dict[str, Path]:
@@ -53,7 +56,8 @@ def written() -> dict[str, Path]:
         if isinstance(value, Path) and name not in NOT_OF_A_STAGE
     }
     by_fold = (paths.adapter, paths.predictions, paths.summary, paths.curves)
-    return fixed | {function.__name__: function(0) for function in by_fold}
+    of_fold = {function.__name__: function(0) for function in by_fold}
+    return fixed | of_fold | {"auxiliary": paths.auxiliary("file0")}
 
 
 # dvc.yaml

@@ -8,8 +8,9 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from stages.config.data import Section
 from stages.config.errors import UserError
-from stages.config.params import Section, explain
+from stages.config.params import explain
 
 # A validation loss nearer to the class prior than this has learned nothing worth a claim.
 NOTHING = 0.005

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+from stages.config.data import Data
 from stages.config.errors import UserError
-from stages.config.params import Data
 from stages.config.root import state
 from stages.runs.ensemble import Ensemble
 from stages.runs.parts import predict_parts

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 
+from stages.config.data import Auxiliary, Data, File
 from stages.config.errors import UserError
-from stages.config.params import Auxiliary, Data, File
 from stages.votes.battles import COLUMNS, NAMES, checked, unique
 from stages.votes.conversations import clean
 from stages.votes.dealing import deal

@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet as pq
 
+from stages.config.data import Data
 from stages.config.errors import UserError
 from stages.config.json_files import write_json
-from stages.config.params import Data
 from stages.config.paths import auxiliary
 from stages.votes.accounts import Prepared
 from stages.votes.battles import joined

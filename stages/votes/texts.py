@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.config.data import Data
 from stages.config.errors import UserError
-from stages.config.params import Data
 from stages.votes.conversations import Conversation, Round, listed, of_answers
 from stages.votes.files import read_rows
 from stages.votes.layouts import MAPPED, Meanings, Row, recognise
