@@ -1,11 +1,9 @@
 """Stage `split`: stratified folds in which nothing that a user wrote stands twice."""
 
-import pyarrow.parquet as pq
-
 from stages.config.errors import stage
 from stages.config.json_files import write_json
 from stages.config.params import load
-from stages.config.paths import BATTLES, FOLDS, SPLIT_METRICS
+from stages.config.paths import FOLDS, SPLIT_METRICS
 from stages.votes.folds import deal
 from stages.votes.groups import find_groups
 from stages.votes.labels import TARGETS
@@ -16,9 +14,7 @@ from stages.votes.prepared import read_battles
 def main() -> None:
     """Read the battles; write the fold of each one that the scale uses, and the metrics."""
     params = load()
-    battles = read_battles(["id", "prompt", "weight", *TARGETS])
-    if "training_only" in pq.read_schema(BATTLES).names:
-        battles = battles.assign(training_only=read_battles(["training_only"]).training_only)
+    battles = read_battles(["id", "prompt", "training_only", "weight", *TARGETS])
     grouping = find_groups(battles.pop("prompt"))
     if warning := grouping.warning():
         print(warning)

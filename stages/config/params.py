@@ -25,7 +25,7 @@ Targets = Literal["all-linear"] | list[str]
 
 
 class Split(Section):
-    """Folds, grouped by normalised first prompt."""
+    """Folds, grouped by what users wrote."""
 
     folds: list[int] = Field(min_length=2)  # 0 to k - 1; the matrix of training stages
 

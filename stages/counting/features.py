@@ -4,6 +4,8 @@ Every count comes once for answer A and once for B, in columns that end in `_a` 
 battle with its answers exchanged is the same table with those columns exchanged.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -71,10 +73,12 @@ def _joined(turns: pd.Series) -> pa.Array:
 
 
 def _count(texts: pa.Array, patterns: dict[str, str]) -> dict[str, np.ndarray]:
-    counts = {"chars": pc.utf8_length(texts)}
-    for name, pattern in patterns.items():
-        counts[name] = pc.count_substring_regex(texts, pattern)
-    return {name: values.to_numpy(zero_copy_only=False) for name, values in counts.items()}
+    def count(pattern: str) -> np.ndarray:
+        return pc.count_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+
+    with ThreadPoolExecutor() as pool:  # pyarrow lets go of Python's lock
+        counts = dict(zip(patterns, pool.map(count, patterns.values()), strict=True))
+    return {"chars": pc.utf8_length(texts).to_numpy(zero_copy_only=False), **counts}
 
 
 def exchanged(features: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,8 @@ from stages.votes.labels import Votes
 C_COUNTS = 0.002
 FOLDS_AT_ONCE = 2  # each holds its inputs in memory, and uses one thread
 
-Inputs = Callable[[np.ndarray], Parts]  # from the mask of training rows, all they may see
+# From the mask of training rows, all that they may see: inputs of these, and of the other rows.
+Inputs = Callable[[np.ndarray], tuple[Parts, Parts]]
 
 
 def halves(ab: np.ndarray, ba: np.ndarray) -> Parts:
@@ -29,9 +30,10 @@ def halves(ab: np.ndarray, ba: np.ndarray) -> Parts:
 def numeric_inputs(table: pd.DataFrame, mirrored: pd.DataFrame) -> Inputs:
     """Columns standardised over the training rows in both orders."""
 
-    def inputs(train: np.ndarray) -> Parts:
+    def inputs(train: np.ndarray) -> tuple[Parts, Parts]:
         scaler = StandardScaler().fit(pd.concat([table[train], mirrored[train]]).to_numpy())
-        return halves(scaler.transform(table.to_numpy()), scaler.transform(mirrored.to_numpy()))
+        ab, ba = (scaler.transform(each.to_numpy()) for each in (table, mirrored))
+        return halves(ab[train], ba[train]), halves(ab[~train], ba[~train])
 
     return inputs
 
@@ -50,9 +52,8 @@ def out_of_fold(inputs: Inputs, votes: Votes, folds: np.ndarray, strength: float
     """
 
     def predict(train: np.ndarray) -> np.ndarray:
-        odd, even = inputs(train)
-        model = fit((odd[train], even[train]), votes[train], strength)
-        return model.predict((odd[~train], even[~train]))
+        of_training, of_others = inputs(train)
+        return fit(of_training, votes[train], strength).predict(of_others)
 
     probabilities = np.empty_like(votes.targets)
     masks = list(training_masks(folds))

@@ -77,7 +77,8 @@ def pooled(
 
 def _fixed(parts: Parts) -> Inputs:
     """Inputs that are the same for any training rows."""
-    return lambda train: parts
+    odd, even = parts
+    return lambda train: ((odd[train], even[train]), (odd[~train], even[~train]))
 
 
 def beyond_baseline(

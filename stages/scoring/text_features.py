@@ -55,12 +55,17 @@ def text_inputs(battles: pd.DataFrame) -> Inputs:
     counts = count_words("\n\n".join(turns) for turns in answers)
     counts_a, counts_b = counts[: len(battles)], counts[len(battles) :]
 
-    def inputs(train: np.ndarray) -> Parts:
+    def inputs(train: np.ndarray) -> tuple[Parts, Parts]:
         documents = counts_a[train].getnnz(axis=0) + counts_b[train].getnnz(axis=0)
         kept = _frequent(documents)
         rarity = 1 + np.log((1 + 2 * train.sum()) / (1 + documents[kept]))
-        a, b = (_tfidf(counts[:, kept], rarity) for counts in (counts_a, counts_b))
-        return a - b, abs(a - b)
+
+        def parts(rows: np.ndarray) -> Parts:
+            a, b = (_tfidf(counts[rows][:, kept], rarity) for counts in (counts_a, counts_b))
+            odd = a - b
+            return odd, sp.csr_matrix((abs(odd.data), odd.indices, odd.indptr), odd.shape)
+
+        return parts(train), parts(~train)
 
     return inputs
 
@@ -103,11 +108,16 @@ def _tfidf(counts: sp.csr_matrix, rarity: np.ndarray) -> sp.csr_matrix:
 def joined_inputs(text: Inputs, numeric: Inputs) -> Inputs:
     """Both side by side."""
 
-    def inputs(train: np.ndarray) -> Parts:
-        odd, even = (
-            sp.hstack([left, sp.csr_matrix(right, dtype=np.float32)], "csr")
-            for left, right in zip(text(train), numeric(train), strict=True)
-        )
-        return odd, even
+    def inputs(train: np.ndarray) -> tuple[Parts, Parts]:
+        left, right = text(train), numeric(train)
+        return _beside(left[0], right[0]), _beside(left[1], right[1])
 
     return inputs
+
+
+def _beside(text: Parts, numeric: Parts) -> Parts:
+    odd, even = (
+        sp.hstack([left, sp.csr_matrix(right, dtype=np.float32)], "csr")
+        for left, right in zip(text, numeric, strict=True)
+    )
+    return odd, even

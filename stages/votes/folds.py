@@ -15,7 +15,7 @@ def deal(battles: pd.DataFrame, rows: int | None, k: int, seed: int) -> tuple[pd
     Battles that are only trained on are all used, and count neither for `rows` nor in the metrics.
 
     Args:
-        battles: id, group, targets, weight, and training_only if some are only trained on.
+        battles: id, group, targets, weight and training_only.
         rows: how many at most; None takes all.
         k: number of folds.
 
@@ -25,12 +25,11 @@ def deal(battles: pd.DataFrame, rows: int | None, k: int, seed: int) -> tuple[pd
     Raises:
         UserError: there are fewer groups than folds, with or without regard to class.
     """
-    only_trained = battles.get("training_only", pd.Series(False, battles.index))
-    dealt = battles[~only_trained]
+    dealt = battles[~battles.training_only]
     dealt = dealt[draw(dealt.group, rows, seed)]
     votes = votes_of(dealt)
     fold = pd.Series(assign(votes.labels, dealt.group.to_numpy(), k, seed), dealt.index)
-    used = battles.index.isin(dealt.index) | only_trained
+    used = battles.training_only | battles.index.isin(dealt.index)
     folds = battles.loc[used, ["id", "group"]].assign(fold=fold)
     folds = folds.fillna({"fold": ONLY_TRAINED}).astype({"fold": "int8"}).reset_index(drop=True)
     return folds, describe(folds[folds.fold >= 0], votes)

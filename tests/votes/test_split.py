@@ -289,6 +289,7 @@ def write_battles(folder: Path, labels: list[int]) -> None:
     prompts = [[SPELLINGS[i % 2].format(i // 2), "and then?"] for i in range(len(labels))]
     ids = [f"00{i}" for i in range(len(labels))]
     frame = pd.DataFrame({"id": ids, "prompt": prompts, "weight": 1.0})
+    frame["training_only"] = False
     frame[list(TARGETS)] = np.eye(3)[labels]
     frame.astype({"id": "string"}).to_parquet(path, index=False)
 
