@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,14 @@ def model_class(model_type: str) -> type[PreTrainedModel]:
     return getattr(transformers, name)
 
 
-def make(model_type: str, folder: Path, seed: int = 0) -> PreTrainedConfig:
-    """Write a tiny random checkpoint of a model type into a folder.
+def make(model_type: str, folder: Path, seed: int = 0, **own: int) -> PreTrainedConfig:
+    """Write a tiny random checkpoint of a model type into a folder; `own` are sizes to set.
 
     The folder holds weights in float32 (safetensors), the configuration with `architectures`,
     and a byte-level BPE tokenizer of 384 entries. The same seed gives the same weights.
     """
     transformers.set_seed(seed)
-    config = tiny_config(transformers.CONFIG_MAPPING[model_type])
+    config = tiny_config(transformers.CONFIG_MAPPING[model_type], own=own)
     with uninitialised_is_nan(), without_timm():
         model = model_class(model_type)(config)
     fill(model)
@@ -95,9 +95,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_config(
-    config_class: type[PreTrainedConfig], ids: dict[str, int] | None = None
+    config_class: type[PreTrainedConfig],
+    ids: dict[str, int] | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> PreTrainedConfig:
-    """A configuration of a class: its defaults, but small. `ids` are token ids given out before."""
+    """A configuration of a class: its defaults, but small.
+
+    Args:
+        ids: token ids given out before.
+        own: sizes that it is to have.
+    """
     ids = {} if ids is None else ids
     default = config_class()
     parts = {
@@ -107,7 +114,7 @@ def tiny_config(
     }
     special = SPECIAL.get(config_class.model_type, {})
     given = parts | sizes(default) | token_ids(default, ids) | layer_kinds(default) | special
-    return config_class(**given)
+    return config_class(**{**given, **(own or {})})
 
 
 def fields(default: PreTrainedConfig) -> dict[str, Any]:

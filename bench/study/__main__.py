@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from bench.study import contents, document, figures
+from bench.study import contents, document, figures, pooling
 from bench.study.learning_curve import learning_curve
 from bench.study.restore import FOLDER, Combination, Restored, read_votes, restore
 from stages.config.errors import UserError, stage
@@ -58,6 +58,7 @@ def blocks(restored: Restored) -> dict[str, str]:
         "pairs": figures.pairs(combinations),
         "against-counts": figures.against_counts(combinations),
         "beyond": figures.beyond(combinations),
+        "pooled": pooling.pooled(combinations),
         "parts-of-gain": contents.parts_of_gain(combinations),
         "reading": contents.reading(plain, restored.votes),
         "second-stage": contents.second_stage(plain),

@@ -117,7 +117,7 @@ def _baseline(run: Result, name: str) -> tuple[float, Sequence[str]]:
     """Log loss, by which rungs are sorted, and cells."""
     metrics = run.baselines[name]
     gained = gain(metrics, "gain_over_prior") if metrics["gain_over_prior"] else ""
-    loss, elsewhere = metrics["log_loss"], losses([run], name)[0, _untuned(run)].mean()
+    loss, elsewhere = metrics["log_loss"], losses([run], name)[0, off_tuned_fold(run)].mean()
     over_folds = _over_folds(losses([run], "prior")[0] - losses([run], name)[0], run)
     over_folds = over_folds if gained else ""
     facts = (gained, over_folds, f"{metrics['accuracy']:.3f}", f"{elsewhere:.4f}", "")
@@ -131,7 +131,7 @@ def _backbone(combination: Combination) -> tuple[float, Sequence[str]]:
     values = (prior - each).mean(axis=0)
     gained = intervals({"": values}, averaged)[""]
     accuracy = np.mean([run.metrics["accuracy"] for run in runs])
-    several, untuned = len(runs) > 1, _untuned(averaged)
+    several, untuned = len(runs) > 1, off_tuned_fold(averaged)
     cells = (
         _spread(each),
         f"{together.mean():.4f}" if several else "",
@@ -156,7 +156,7 @@ def _spread(each: np.ndarray) -> str:
     return tables.interval(means.mean(), means.min(), means.max(), ".4f")
 
 
-def _untuned(run: Result) -> np.ndarray:
+def off_tuned_fold(run: Result) -> np.ndarray:
     """Whether a vote is of a fold that no setting was chosen on: (n,)."""
     return (run.rows.fold != TUNED_FOLD).to_numpy()
 
@@ -189,23 +189,23 @@ def pairs(combinations: list[Combination]) -> str:
         if a.way == b.way and all(others):
             seeds = " and ".join(map(str, _seeds(others[0])))
             named.append((f"{a.name} − {b.name}, seeds {seeds}", _apart(*others)))
-    votes, untuned = _described(combinations), _untuned(combinations[-1].averaged)
+    votes, untuned = described(combinations), off_tuned_fold(combinations[-1].averaged)
     return markdown(CLAIMS, [(title, *_claims(x, votes, untuned)) for title, x in named])
 
 
 def against_counts(combinations: list[Combination]) -> str:
     """How far each backbone is ahead of counting length and format, by what a claim needs."""
-    votes, untuned = _described(combinations), _untuned(combinations[-1].averaged)
+    votes, untuned = described(combinations), off_tuned_fold(combinations[-1].averaged)
     counts, rows = losses(combinations[0].seeds, "counts")[0], []
     for c in combinations:
         each, together = (counts - losses(runs).mean(axis=0) for runs in (c.seeds, [c.averaged]))
-        rows.append((c.name, *_claims(each, votes, untuned), *_claim(together, votes)[:2]))
+        rows.append((c.name, *_claims(each, votes, untuned), *claim(together, votes)[:2]))
     return markdown((*CLAIMS, "mean prediction: over votes", "over folds"), rows)
 
 
 def _claims(values: np.ndarray, votes: pd.DataFrame, untuned: np.ndarray) -> Sequence[str]:
     """The cells under CLAIMS of differences (n,)."""
-    return *_claim(values, votes), *_claim(values[untuned], votes[untuned])
+    return *claim(values, votes), *claim(values[untuned], votes[untuned])
 
 
 def _one_apart(a: Combination, b: Combination) -> bool:
@@ -225,7 +225,7 @@ def _other_seeds(combination: Combination) -> list[Result]:
     return others if len(others) < len(combination.seeds) else []
 
 
-def _claim(values: np.ndarray, votes: pd.DataFrame) -> tuple[str, str, str]:
+def claim(values: np.ndarray, votes: pd.DataFrame) -> tuple[str, str, str]:
     """Both intervals, and the larger of their p values."""
     votes = votes.reset_index(drop=True)
     over_votes = paired.bootstrap(values, votes, DRAWS, CONFIDENCE, SEED)
@@ -236,17 +236,17 @@ def _claim(values: np.ndarray, votes: pd.DataFrame) -> tuple[str, str, str]:
 
 def beyond(combinations: list[Combination]) -> str:
     """Gain beyond length and format, of single trainings and of the mean of their predictions."""
-    votes, rows = _described(combinations), []
-    fold, untuned = votes.fold.to_numpy(), _untuned(combinations[0].averaged)
+    votes, rows = described(combinations), []
+    fold, untuned = votes.fold.to_numpy(), off_tuned_fold(combinations[0].averaged)
     for c in combinations:
         each, together = (
             np.mean([beyond_features(run) for run in runs], axis=0)
             for runs in (c.seeds, [c.averaged])
         )
         by_fold = ", ".join(tables.sign(each[fold == k].mean()) for k in np.unique(fold))
-        elsewhere, *_ = _claim(each[untuned], votes[untuned])
+        elsewhere, *_ = claim(each[untuned], votes[untuned])
         rows.append(
-            (c.name, *_claim(each, votes)[:2], by_fold, elsewhere, *_claim(together, votes)[:2])
+            (c.name, *claim(each, votes)[:2], by_fold, elsewhere, *claim(together, votes)[:2])
         )
     header = (
         *("over votes", "over folds", "in each fold", "without fold 0: over votes"),
@@ -262,13 +262,13 @@ def beyond_features(run: Result) -> np.ndarray:
     return beyond_baseline(counts, alone, together, run.votes)
 
 
-def _described(combinations: list[Combination]) -> pd.DataFrame:
+def described(combinations: list[Combination]) -> pd.DataFrame:
     return paired.describe([combination.averaged.rows for combination in combinations])
 
 
 def slices(combinations: list[Combination]) -> str:
     """Gain beyond length and format by slice of the votes."""
-    votes = _described(combinations)
+    votes = described(combinations)
     return side_by_side({c.title: _slices(c.averaged, votes) for c in combinations})
 
 

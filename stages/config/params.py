@@ -22,6 +22,7 @@ Layers = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Pinned = Annotated[str, Field(pattern=r"^\w[\w.-]*==[\w.!+]+$")]  # name==version
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Targets = Literal["all-linear"] | list[str]
 
 
 class Section(BaseModel):
@@ -79,7 +80,8 @@ class Lora(Section):
     r: Positive
     alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    targets: Literal["all-linear"] | list[str]
+    targets: Targets
+    experts: StrictBool = False  # of a mixture of experts, too
 
 
 class Quantization(Section):
@@ -178,6 +180,8 @@ class Checkpoint(Section):
     lr: Rates  # of the adapter
     head_lr: float = Field(gt=0)
     quantised: Share = 0.9  # of the weights in the layers' matrices, at least
+    targets: Targets | None = None  # where given, in place of those of `train.lora`
+    experts: StrictBool | None = None  # likewise
 
     @model_validator(mode="after")
     def _one_source(self) -> "Checkpoint":
@@ -222,6 +226,14 @@ class Params(Section):
             chosen = getattr(self, name)
             if chosen not in known:
                 raise ValueError(f"{name}: {chosen!r} is not known{_nearest(chosen, known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _adapted_as_the_checkpoint_asks(self) -> "Params":
+        """Put what the chosen checkpoint says of its adapter into `train`, where all read it."""
+        own = self.checkpoint.model_dump(include={"targets", "experts"}, exclude_none=True)
+        lora = self.train.lora.model_copy(update=own)
+        object.__setattr__(self, "train", self.train.model_copy(update={"lora": lora}))
         return self
 
     @property

@@ -26,6 +26,8 @@ SINKS = ("sinks", "attention_sink_bias")  # what families call them
 GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
+# FlexAttention takes rows below 128 tokens to its kernel for decoding, which lacks such blocks.
+ANY_LENGTH = {"FORCE_USE_FLEX_ATTENTION": True}
 # Of FlexAttention's kernels for heads of 256 values on an H100, where they are 1.6 times as fast as
 # the defaults (bench/NOTES.md).
 HOPPER_256 = {
@@ -68,15 +70,16 @@ def segments(
     """The segments of a row, as the model's attention reads them."""
     masks, options = {}, None
     if config._attn_implementation == FLEX:
-        window = getattr(config, "sliding_window", None)
+        window = getattr(config.get_text_config(), "sliding_window", None)
         masks = {w: _block_mask(bounds, sum(lengths), w) for w in {None, _binding(window, longest)}}
-        options = HOPPER_256 if _head_size(config) == 256 and _hopper(bounds.device) else None
+        hopper = _head_size(config) == 256 and _hopper(bounds.device)
+        options = ANY_LENGTH | (HOPPER_256 if hopper else {})
     return Segments(lengths, bounds, longest, masks, options)
 
 
 def soft_capped(config: PreTrainedConfig) -> bool:
     """Whether the architecture caps its attention logits (Gemma 2)."""
-    return getattr(config, "attn_logit_softcapping", None) is not None
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
 
 
 def sinks(model: nn.Module) -> bool:
@@ -106,8 +109,15 @@ def _hopper(device: torch.device) -> bool:
 
 
 def _head_size(config: PreTrainedConfig) -> int:
-    own = getattr(config, "head_dim", None)
-    return own or config.hidden_size // config.num_attention_heads
+    """How many values a query has, at most; layers may differ (Gemma 4)."""
+    text = config.get_text_config()
+    layers = text.per_layer_config if text.is_heterogeneous else [text]
+    return max(
+        getattr(layer, "qk_head_dim", None)
+        or getattr(layer, "head_dim", None)
+        or layer.hidden_size // layer.num_attention_heads
+        for layer in layers
+    )
 
 
 @torch.compiler.disable
@@ -157,12 +167,16 @@ def varlen_attention(
     segments: Segments | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """`packed_attention` by PyTorch's varlen kernel (Dao 2023); no soft-capping."""
+    """`packed_attention` by PyTorch's varlen kernel (Dao 2023); no soft-capping.
+
+    The kernel wants values as wide as keys; narrower ones, as DeepSeek's, are padded.
+    """
     if segments is None:
         return packed_attention(
             module, query, key, value, None, scaling, sliding_window=sliding_window, **kwargs
         )
-    window = _binding(sliding_window, segments.longest)
+    window, width = _binding(sliding_window, segments.longest), value.shape[-1]
+    value = F.pad(value, (0, key.shape[-1] - width))
     out = varlen_attn(
         *(tensor[0].transpose(0, 1) for tensor in (query, key, value)),
         segments.bounds,
@@ -173,7 +187,7 @@ def varlen_attention(
         window_size=(window - 1 if window else -1, 0),
         **({"enable_gqa": key.shape[1] != query.shape[1]} if GROUPED else {}),
     )
-    return out[None], None
+    return out[None, ..., :width], None
 
 
 def flex(

@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import PreTrainedModel
 
 from stages.config.params import Train
-from stages.model import packed, stock
+from stages.model import experts, packed, stock
 from stages.model.head import HEAD, give_head, head
 
 
@@ -53,6 +53,7 @@ def adapt(base: PreTrainedModel, train: Train, outputs: int = 3) -> PeftModel:
             give_head(base, outputs)
         transformers.set_seed(train.seed)  # whatever loading has drawn, the adapter starts alike
         model = get_peft_model(base, _lora(base, train, classify))
+        experts.let_adapt(model)
     if classify:
         head(model).float()
     return model
@@ -61,12 +62,13 @@ def adapt(base: PreTrainedModel, train: Train, outputs: int = 3) -> PeftModel:
 def _lora(base: PreTrainedModel, train: Train, classify: bool) -> LoraConfig:
     targets = train.lora.targets
     if targets == "all-linear":
-        targets = stock.adaptable(base)
+        targets = stock.adaptable(base, train.lora.experts)
     return LoraConfig(
         task_type=TaskType.SEQ_CLS if classify else TaskType.CAUSAL_LM,
         r=train.lora.r,
         lora_alpha=train.lora.alpha,
         lora_dropout=train.lora.dropout,
         target_modules=targets,
+        target_parameters=experts.parameters(base, train.lora) or None,
         modules_to_save=[HEAD] if classify else None,
     )

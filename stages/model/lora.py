@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,13 +19,13 @@ from stages.config.errors import UserError
 
 
 def fuse(model: PeftModel) -> None:
-    """Let every adapted layer of a model compute as this module does.
+    """Let every adapted layer of a model compute as this module does; experts stay PEFT's.
 
     Raises:
         UserError: an adapted layer is not linear.
     """
     for name, layer in model.named_modules():
-        if isinstance(layer, LoraLayer):
+        if isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper):
             if not isinstance(layer.base_layer, nn.Linear):
                 raise UserError(
                     f"train.lora.targets names {name.removeprefix('base_model.model.')}, a "

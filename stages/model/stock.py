@@ -257,14 +257,18 @@ def stacked(name: str, module: nn.Module) -> list[str]:
     ]
 
 
-def adaptable(model: PreTrainedModel) -> list[str]:
-    """What `all-linear` means: attention, shared and dense layers; neither routers nor experts."""
+def adaptable(model: PreTrainedModel, experts: bool = False) -> list[str]:
+    """What `all-linear` means: attention, shared and dense layers, but no routers.
+
+    Args:
+        experts: whether those that are linear modules are meant, too.
+    """
     names = linear_names(model, decoder_layers(text_model(model)))
     past = READ_PAST if model.config.model_type in MAMBA else set()
     found = [
         name
         for name in names
-        if not EXPERTS.search(name) and not ASIDE.search(name)
+        if (experts or not EXPERTS.search(name)) and not ASIDE.search(name)
         if name.rpartition(".")[2] not in past
     ]
     if not found:

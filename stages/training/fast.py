@@ -116,6 +116,8 @@ def records(model: PeftModel, wanted: bool | str) -> bool:
     why_not = graphs.unfit(model)
     if wanted is True and why_not:
         raise UserError(f"train.cuda_graphs is true, but {why_not}: set it to auto or false")
+    if wanted and why_not and next(model.parameters()).device.type == "cuda":
+        print(f"passes are not recorded as CUDA graphs, which is slower: {why_not}")
     return bool(wanted) and not why_not
 
 

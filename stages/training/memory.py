@@ -91,9 +91,8 @@ def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens:
     """
     cuda, base = compute.device.type == "cuda", model.get_base_model()
     asked = wanted > 0 if isinstance(wanted, int) else cuda
-    recomputed = asked and base.supports_gradient_checkpointing
-    if recomputed:
-        base.activation_checkpointing_enable({"use_reentrant": False})
+    able = asked and base.supports_gradient_checkpointing
+    recomputed = able and _let_recompute(model, compute, max_tokens)
     tokens, layers = compute.token_budget, len(decoder_layers(model))
     while cuda and _own_peak(model, compute, None, tokens, max_tokens) is None:
         if tokens == max_tokens:
@@ -103,6 +102,26 @@ def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens:
             )
         tokens = max(tokens // 2, max_tokens)
     return Plan(tokens, layers if recomputed else 0, layers)
+
+
+def _let_recompute(model: PeftModel, compute: Compute, tokens: int) -> bool:
+    """Let transformers recompute all layers; returns whether the model's code takes that."""
+    base = model.get_base_model()
+    base.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    try:
+        accumulate(model, *_filling(compute, tokens, tokens), compute, Tensor.backward)
+        return True
+    except torch.OutOfMemoryError:  # which is another question
+        return True
+    except RuntimeError as error:  # of code that writes over its embeddings, as GIT's
+        base.activation_checkpointing_disable()
+        base.disable_input_require_grads()
+        print(f"layers are not recomputed, which takes more memory: {error}")
+        return False
+    finally:
+        model.eval()
+        model.zero_grad(set_to_none=True)
 
 
 def choose(
@@ -183,18 +202,23 @@ def _own_peak(
     if recomputed is not None:
         recompute(model, recomputed)
     model.train()
-    ids = full_row(tokens, max_tokens, compute.objective.texts)
-    row, objective = replace(compute, token_budget=tokens), compute.objective
+    row = replace(compute, token_budget=tokens)
     torch.cuda.reset_peak_memory_stats(compute.device)
     try:
-        targets = np.eye(objective.classes)[[0] * (len(ids) // objective.texts)]
-        accumulate(model, ids, targets, row, Tensor.backward)
+        accumulate(model, *_filling(compute, tokens, max_tokens), row, Tensor.backward)
         return torch.cuda.max_memory_allocated(compute.device)
     except torch.OutOfMemoryError:
         return None
     finally:
         model.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
+
+
+def _filling(compute: Compute, tokens: int, max_tokens: int) -> tuple[list[list[int]], np.ndarray]:
+    """The examples of a full row, and targets of theirs."""
+    texts, classes = compute.objective.texts, compute.objective.classes
+    ids = full_row(tokens, max_tokens, texts)
+    return ids, np.eye(classes)[[0] * (len(ids) // texts)]
 
 
 def _gib(size: float) -> str:

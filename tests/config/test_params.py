@@ -65,6 +65,14 @@ def test_adding_a_family_is_only_an_entry(file):
     assert params.load(file).checkpoint.folder == "~/checkpoints/mine"
 
 
+def test_a_checkpoint_may_say_what_of_it_is_adapted(file):
+    loaded = load_with(file, "backbones.llama.small.experts", True)
+    assert loaded.train.lora.experts and loaded.train.lora.targets == "all-linear"
+    loaded = load_with(file, "backbones.llama.small.targets", ["q_proj"])
+    assert loaded.train.lora.targets == ["q_proj"] and not loaded.train.lora.experts
+    assert load_with(file, "backbones.llama.full.experts", True).train == params.load(SHIPPED).train
+
+
 def test_overrides_of_dvc_reach_nested_keys(file):
     apply_overrides(file, ["model=gemma", "scale=full", "backbones.gemma.full.lr=1e-5"])
     loaded = params.load(file)
@@ -115,7 +123,10 @@ def test_an_unknown_choice_names_the_nearest(file, override, message):
     [
         ("modell", "modell: unknown key; did you mean 'model'?"),
         ("train.swop", "train.swop: unknown key; did you mean 'swap'?"),
-        ("train.lora.rank", "train.lora.rank: unknown key; known: alpha, dropout, r, targets"),
+        (
+            "train.lora.rank",
+            "train.lora.rank: unknown key; known: alpha, dropout, experts, r, targets",
+        ),
         ("scales.full.batchsize", "scales.full.batchsize: unknown key; did you mean 'batch_size'?"),
         (
             "backbones.gemma.small.package.sha",

@@ -9,7 +9,7 @@ from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from bench.architectures.__main__ import KINDS
-from bench.architectures.trial import COMBINATIONS, outcome, outcomes
+from bench.architectures.trial import COMBINATIONS, fold, outcome, outcomes, params
 from stages.config.errors import UserError
 from stages.model import packed, stock
 from stages.model.attention import PACKED, packed_attention
@@ -234,6 +234,17 @@ def test_the_dropout_of_an_architecture_is_off(checkpoints):
     tried = Tried(checkpoint)
     kept = {m.p for m in tried.model.modules() if isinstance(m, nn.Dropout)}
     assert kept == {0.0}
+
+
+@pytest.mark.parametrize(("model_type", "recomputed"), [("gpt2", 2), ("git", 0)])
+def test_layers_whose_code_forbids_it_are_not_recomputed(
+    checkpoints, tmp_path, model_type, recomputed
+):
+    shipped = params("classify", "float32", "plain")
+    train = shipped.train.model_copy(update={"gradient_checkpointing": 1})
+    wanted = shipped.model_copy(update={"train": train})
+    found = fold(checkpoints(model_type), wanted, tmp_path)
+    assert found["memory"].startswith(f"{recomputed} of 2 layers recomputed")
 
 
 def test_a_layer_ignores_its_adapter(checkpoints, monkeypatch):

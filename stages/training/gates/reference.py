@@ -153,7 +153,7 @@ def training_mode(
     model.train()
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            module.eval()
+            module.lora_dropout.eval()
     found = logits_of(model, examples, compute)
     model.eval()
     return _unmoved(found, first, expected)
