@@ -15,10 +15,11 @@ from stages.scoring.predictions import (
     read_predictions,
     read_summaries,
 )
-from stages.scoring.sentences import printout
+from stages.scoring.sentences import how_far_votes_agree, printout
 from stages.votes.labels import votes_of
 from stages.votes.prepared import read_folded_battles
 from stages.votes.rows import TURNS
+from stages.votes.summary import agreement, as_table
 
 
 @stage
@@ -34,7 +35,7 @@ def main() -> None:
     baselines = read_baselines(rows, BASELINES)
     probabilities, calibration = all_probabilities(rows, ab, ba, baselines, params.evaluate)
     metrics, ladder = evaluate(rows, probabilities, params.evaluate, params.seed, offset)
-    metrics |= cost(summaries, predictions)
+    metrics |= cost(summaries, predictions) | {"several_votes": agreement(as_table(rows))}
 
     write_json(METRICS, metrics)
     write_json(CALIBRATION, calibration)
@@ -45,6 +46,8 @@ def main() -> None:
     write_plots(curves, votes_of(rows), probabilities["backbone"], to_beat, start)
     name = summaries[0]["checkpoint"]["checkpoint"]
     print(printout(metrics, ladder, name, params.evaluate.confidence))
+    if metrics["several_votes"]["pairs"]:
+        print(how_far_votes_agree(metrics["several_votes"]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ predicted in parts that are kept, so that a prediction that was killed goes on w
 import argparse
 from pathlib import Path
 
-from stages.config.errors import stage
+from stages.config.errors import UserError, stage
+from stages.config.params import load
+from stages.config.paths import PARAMS
 from stages.runs.ensemble import Ensemble
 from stages.runs.model_folder import add_model_options, model_folder
 from stages.runs.parts import fingerprint
@@ -28,15 +30,22 @@ def main() -> None:
     add_model_options(parser)
     options = parser.parse_args()
     check_output(options.output, options.input)
-    total = count_rows(options.input)
     with model_folder(options.experiment, options.model) as folder:
+        data = load(folder / PARAMS).data
+        total, words = count_rows(options.input, data)  # before the model, which takes a while
+        print(f"{options.input} is taken for {words}")
         model = Ensemble(folder)
         key = fingerprint(options.input, folder)
     unreadable = submit(options.input, total, model, key, options.output)
     print(f"{total} rows predicted by {model.checkpoint}, {len(model)} folds: {options.output}")
-    if unreadable:
-        listed = written(options.output)[2]
-        print(f"{unreadable} of them could not be read and got the class prior: {listed}")
+    if not unreadable:
+        return
+    listed = written(options.output)[2]
+    told = f"{unreadable} of them could not be read and got the class prior: {listed}"
+    if unreadable <= data.max_quarantined * total:
+        print(told)
+        return
+    raise UserError(f"{told}. data.max_quarantined allows {data.max_quarantined:.2%} of the rows")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,29 @@
-"""Stage `prepare`: parse the raw votes; what cannot be used is set aside and counted."""
-
-from pathlib import Path
+"""Stage `prepare`: make the table of votes; what cannot be used is set aside and counted."""
 
 from stages.config.errors import stage
 from stages.config.json_files import write_json
 from stages.config.params import load
 from stages.config.paths import PREPARE_METRICS, QUARANTINE
-from stages.votes.battles import check_quarantine, prepare, write
-from stages.votes.files import read_raw
+from stages.votes.accounts import prepare
+from stages.votes.battles import write
+from stages.votes.parts import join, read_auxiliary, tell
+from stages.votes.quarantine import check_quarantine
 
 
 @stage
 def main() -> None:
-    """Read data.raw; write the battles, the quarantine and the metrics."""
+    """Read data.raw and what `auxiliary` made; write the table, the quarantine and the metrics."""
     params = load()
-    raw = read_raw(Path(params.data.raw))
-    battles, quarantine, metrics = prepare(raw)
+    own = prepare(params.data, params.data, params.seed)
     QUARANTINE.parent.mkdir(parents=True, exist_ok=True)
+    own.quarantine.to_csv(QUARANTINE, index=False, encoding="utf-8")
+    limit, rows = params.data.max_quarantined, own.counts["rows_in"]
+    check_quarantine(own.quarantine, rows, limit, QUARANTINE)
+    battles, quarantine, metrics = join([own, *read_auxiliary(params.data)])
     quarantine.to_csv(QUARANTINE, index=False, encoding="utf-8")
-    check_quarantine(quarantine, len(raw), params.data.max_quarantined)
     write(battles)
     write_json(PREPARE_METRICS, metrics)
-    print(
-        f"{metrics['rows_in']} rows: {metrics['rows_out']} battles, {metrics['duplicates']} "
-        f"duplicates, {metrics['quarantined']} in quarantine"
-    )
+    tell(params.data.raw, own)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main() -> None:
         write_pictures(runs, options.pictures)
         return
     result = finished.read(Path(), finished.WORKSPACE)
-    write_run(result, read_battles(["id", *TURNS]), REPORT)
+    write_run(result, read_battles(["id", "system", *TURNS]), REPORT)
     write_pictures([result], CHARTS)
     print(f"{REPORT}: {REPORT.stat().st_size / 2**20:.1f} MiB; open it in a browser")
 

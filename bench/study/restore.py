@@ -14,7 +14,7 @@ import yaml
 from stages.comparison.entries import seeds_together
 from stages.comparison.validity import repeated
 from stages.config.errors import UserError
-from stages.config.params import Evaluate
+from stages.config.params import Evaluate, load
 from stages.config.paths import PARAMS
 from stages.counting.features import count_features
 from stages.runs.finished import Result
@@ -23,9 +23,8 @@ from stages.scoring.baselines import TITLES, predict_baselines
 from stages.scoring.metrics import cost, evaluate
 from stages.scoring.out_of_fold import all_probabilities, out_of_fold_table
 from stages.scoring.predictions import order_probabilities
-from stages.votes.battles import prepare
-from stages.votes.files import read_raw
-from stages.votes.folds import groups
+from stages.votes.accounts import prepare
+from stages.votes.groups import find_groups
 
 FOLDER = Path("docs/results")
 PREDICTIONS = "predictions.parquet"
@@ -119,7 +118,8 @@ def read_votes(folder: Path, raw: Path) -> Votes:
         pd.read_parquet(run / PREDICTIONS, columns=["id", "fold"]) for run in _shipped(folder)
     ]
     predicted = pd.concat(tables).drop_duplicates("id")
-    battles, _, _ = prepare(read_raw(raw))
+    data = load().data.model_copy(update={"raw": str(raw)})
+    battles = prepare(data, data, seed=0).battles.to_pandas()
     battles = battles.merge(predicted, on="id")
     if len(battles) < len(predicted):
         raise UserError(
@@ -127,7 +127,8 @@ def read_votes(folder: Path, raw: Path) -> Votes:
             f"on, found {len(battles)} of them by id: name the file that they came from, or one "
             "with the same votes"
         )
-    battles, features = battles.assign(group=groups(battles.prompt)), count_features(battles)
+    battles = battles.assign(group=find_groups(battles.prompt).names)
+    features = count_features(battles)
     baselines = predict_baselines(battles, features, battles.fold.to_numpy())
     return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
 

@@ -11,7 +11,15 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from stages.config.errors import UserError
@@ -29,11 +37,50 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(Section):
+Meaning = Literal["a", "b", "tie", "both_bad"] | tuple[Share, Share, Share]
+
+
+class File(Section):
+    """A file or a folder of votes; what is left out is found in it."""
+
+    raw: str  # path; see stages/votes/files.py for what it may be
+    format: str = "auto"  # or the name of a layout; see stages/votes/layouts.py
+    columns: dict[str, str | list[str]] = {}  # theirs by our name
+    labels: dict[str | int | float | bool, Meaning] = {}  # what their values mean
+    delimiter: str | None = None  # of .csv and .tsv
+    encoding: str | None = None  # of files of text
+
+    @field_validator("raw", mode="before")
+    @classmethod
+    def _one(cls, given: object) -> object:
+        if isinstance(given, list):
+            raise ValueError("one file or folder; list further ones in data.auxiliary")
+        return given
+
+    @field_validator("labels")
+    @classmethod
+    def _sum_to_one(cls, labels: dict) -> dict:
+        for value, meaning in labels.items():
+            if isinstance(meaning, tuple) and abs(sum(meaning) - 1) > 1e-6:
+                raise ValueError(f"the shares of {value} must sum to 1, found {sum(meaning):g}")
+        return labels
+
+
+class Auxiliary(File):
+    """A further file of votes."""
+
+    source: str | None = None  # its name in the table of votes; None is the file's
+    weight: float = Field(default=1, gt=0)  # of each of its votes
+    training_only: StrictBool = True  # never held out
+
+
+class Data(File):
     """The raw votes."""
 
-    raw: str  # path of a .csv, .csv.gz or .parquet file with the columns of Kaggle's train.csv
     max_quarantined: Share  # share of unreadable rows above which `prepare` stops
+    ties: Literal["keep", "drop"] = "keep"
+    grades: dict[Positive, Annotated[float, Field(ge=0.5, le=1)]]  # of the better answer
+    auxiliary: list[Auxiliary] = []
 
 
 class Split(Section):

@@ -14,6 +14,9 @@ BATTLES = Path("data/prepared/battles.parquet")
 QUARANTINE = Path("data/prepared/quarantine.csv")
 PREPARE_METRICS = Path("metrics/prepare.json")
 
+# auxiliary
+AUXILIARY = Path("data/auxiliary")
+
 # split
 FOLDS = Path("data/folds/folds.parquet")
 SPLIT_METRICS = Path("metrics/split.json")  # holds the class shares of the votes
@@ -42,6 +45,11 @@ PROVENANCE = Path("metrics/provenance.json")
 REPORT = Path("metrics/report.html")
 CHARTS = Path("metrics/report")
 COMPARISON = Path("metrics/comparison.json")
+
+
+def auxiliary(key: str) -> Path:
+    """What became of one of the files in data.auxiliary, which DVC calls file0, file1, …"""
+    return AUXILIARY / key
 
 
 def adapter(fold: int) -> Path:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from stages.config.errors import UserError
@@ -69,21 +68,14 @@ def fit(features: pd.DataFrame, votes: Votes) -> Offset:
     tables = contrasts(features), contrasts(exchanged(features))
     scaler = StandardScaler().fit(pd.concat(tables).to_numpy())
     ab, ba = (scaler.transform(table.to_numpy()) for table in tables)
-    model = regression.fit((ab, ba), votes, regression.C_COUNTS)
+    model = regression.fit(regression.halves(ab, ba), votes, regression.C_COUNTS)
     names = list(LABELS[: votes.classes])
-    weights, intercept = by_class(model)
+    weights, intercept = model.by_class()
     weights /= scaler.scale_
     return Offset(
         pd.DataFrame(weights.T, index=tables[0].columns, columns=names),
         pd.Series(intercept - weights @ scaler.mean_, index=names),
     )
-
-
-def by_class(model: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
-    """A row of weights a class, and the intercepts; of two classes scikit-learn keeps B's alone."""
-    if len(model.classes_) > 2:
-        return model.coef_.copy(), model.intercept_
-    return np.vstack([-model.coef_, model.coef_]) / 2, np.repeat(model.intercept_, 2) * [-0.5, 0.5]
 
 
 def of_training(features: pd.DataFrame, votes: Votes, groups: np.ndarray) -> np.ndarray:

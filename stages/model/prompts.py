@@ -26,7 +26,8 @@ ELLIPSIS = " […] "
 COUNTS = {
     "words": r"\S+",
     "lines": r"[^\n]+",
-    "list items": r"(?m)^\s*(?:[-*•]|\d+[.)]) ",
+    # Not \s, which would read the same blank lines again from each of them.
+    "list items": r"(?m)^[^\S\n]*(?:[-*•]|\d+[.)]) ",
     "headings": r"(?m)^#+ ",
     "bold": r"\*\*[^*\n]+\*\*",
     "code blocks": r"(?s)```.*?```",

@@ -62,12 +62,12 @@ def _examples(
     """Battles with their texts and what some of the runs gave them."""
     names, votes = titles(results), _votes(results[runs[0]], ids)
     probabilities = {run: _probabilities(results[run], ids) for run in runs}
-    battles = texts.set_index("id").loc[ids, list(TURNS)]
+    battles = texts.set_index("id").loc[ids]
     return [
         {
             "id": row,
             "vote": CLASSES[votes[i]],
-            "parts": [part(PART_TITLES[name], battles.at[row, name]) for name in TURNS],
+            "parts": _parts(battles.loc[row]),
             "runs": [
                 {
                     "label": names[run],
@@ -79,6 +79,16 @@ def _examples(
         }
         for i, row in enumerate(ids)
     ]
+
+
+def _parts(battle: pd.Series) -> list[dict]:
+    """The texts of a battle; a system prompt, which few have, stands before the prompt."""
+    parts = [part(PART_TITLES[name], battle[name]) for name in TURNS]
+    system = battle.get("system")
+    if isinstance(system, str):
+        turns = [f"System: {system}", *battle.prompt]
+        parts[0] = part("System prompt and prompt", turns)
+    return parts
 
 
 def part(title: str, turns: list[str]) -> dict:

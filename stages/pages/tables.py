@@ -284,6 +284,7 @@ def made(result: Result) -> dict[str, str]:
         "MD5 of the votes": result.raw_votes,
         "classes": ", ".join(CLASSES[: result.votes.classes]),
         "rows": f"{result.metrics['n_rows']:,}",
+        **_agreement(result.metrics.get("several_votes", {"pairs": 0})),
         "folds": str(len(result.folds)),
         "seed": str(result.params["seed"]),
         "scale": result.params["scale"],
@@ -292,6 +293,14 @@ def made(result: Result) -> dict[str, str]:
         "params, SHA-256": hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest(),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _agreement(several: dict) -> dict[str, str]:
+    """How far votes on one pair agree, where there are such."""
+    if not several["pairs"]:
+        return {}
+    told = f"{several['agreement']:.1%}; least possible log loss {several['entropy']:.4f}"
+    return {"agreement of votes on one pair": told}
 
 
 def differing(results: list[Result]) -> dict[str, list[str]]:

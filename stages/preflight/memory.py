@@ -34,10 +34,14 @@ def fits_into_memory(found: Candidate) -> None:
 def weights(found: Candidate) -> tuple[int, int]:
     """How many weights lie in the layers' matrices, which are quantised, and how many elsewhere."""
     layers = stock.decoder_layers(found.model)
-    linear = {f"{name}.weight" for name in stock.linear_names(found.model, layers)}
+    inside = {id(module) for module in layers.modules()}
+    quantised = {f"{name}.weight" for name in stock.linear_names(found.model, layers)}
+    for name, module in found.model.named_modules():
+        if id(module) in inside:
+            quantised |= {f"{name}.{own}" for own in stock.stacked(name, module)}
     matrices = rest = 0
     for name, parameter in found.model.named_parameters():
-        if name in linear or (stock.EXPERTS.search(name) and parameter.ndim == 3):
+        if name in quantised:
             matrices += parameter.numel()
         else:
             rest += parameter.numel()

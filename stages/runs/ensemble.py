@@ -65,6 +65,7 @@ class Ensemble:
             metrics of the split; those of the workspace, or copies.
 
     Attributes:
+        data: how the training votes were read.
         prior: (3,) the training votes' class shares; those of ties are 0 if there are none.
         classes: how many classes there are: 3, or 2 without ties.
         checkpoint: the backbone's name.
@@ -81,7 +82,7 @@ class Ensemble:
             check_params(folder, lock)
         require(folder, model_files(params), "can predict")
         record = read_json(folder / WEIGHTS)
-        self.checkpoint = record["checkpoint"]
+        self.checkpoint, self.data = record["checkpoint"], params.data
         shares = read_json(folder / SPLIT_METRICS)["share"]
         self.prior = np.array([shares[label] for label in LABELS])
         self.classes = len(LABELS) if shares["tie"] else len(LABELS) - 1

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ from stages.config.paths import PARAMS
 from stages.config.versions import versions
 from stages.runs.ensemble import Ensemble
 from stages.runs.files import model_files
-from stages.votes.rows import TURNS, WINNERS, BadRow, parse_id, parse_rounds
-from stages.votes.texts import SURPLUS, read_rows
+from stages.votes.layouts import Row
+from stages.votes.reading import Reader
+from stages.votes.rows import TURNS, WINNERS, BadRow
+from stages.votes.texts import battle_of, open_file
 
 PART = 64  # rows that are predicted, and kept, together
 CODE = Path(__file__).parent.parent  # all of stages/
@@ -32,7 +34,8 @@ def predict_parts(path: Path, model: Ensemble, total: int, folder: Path) -> Iter
     Yields:
         The file of each part, in order.
     """
-    rows = read_rows(path)
+    reads, found = open_file(path, model.data)
+    rows = iter(found)
     with tqdm(total=total, desc="predict", unit="row") as progress:
         for start in range(1, total + 1, PART):
             part = list(itertools.islice(rows, PART))
@@ -41,48 +44,49 @@ def predict_parts(path: Path, model: Ensemble, total: int, folder: Path) -> Iter
                 progress.initial += len(part)
             else:
                 partial = kept.with_suffix(".partial")
-                predict_rows(part, start, model).to_parquet(partial, index=False)
+                predict_rows(part, start, model, reads).to_parquet(partial, index=False)
                 partial.replace(kept)
             progress.update(len(part))
             yield kept
 
 
-def predict_rows(rows: Sequence[dict], start: int, model: Ensemble) -> pd.DataFrame:
+def predict_rows(rows: Sequence[Row], start: int, model: Ensemble, reads: Reader) -> pd.DataFrame:
     """Predict rows of a file; those that cannot be read get the prior.
 
     Args:
         start: number of the first row in its file, counted from 1.
+        reads: the reader of the file.
 
     Returns:
         row, id, reason (None where the row was read) and WINNERS, in the order given.
     """
-    parsed = [_parse(row) for row in rows]
-    good = [i for i, battle in enumerate(parsed) if isinstance(battle, dict)]
+    parsed = [_parse(row, reads) for row in rows]
+    good = [i for i, battle in enumerate(parsed) if not isinstance(battle, str)]
     probabilities = np.tile(model.prior, (len(rows), 1))
     if good:
-        battles = pd.DataFrame([parsed[i] for i in good], columns=list(TURNS))
+        battles = pd.DataFrame([parsed[i] for i in good], columns=[*TURNS, "system"])
         probabilities[good] = model.predict(battles).final
     frame = pd.DataFrame(probabilities, columns=list(WINNERS))
     frame.insert(0, "row", range(start, start + len(rows)))
-    frame.insert(1, "id", pd.array([_id(row) for row in rows], dtype="string"))
-    reasons = [None if isinstance(battle, dict) else battle for battle in parsed]
+    frame.insert(1, "id", pd.array(_ids(rows, start, reads), dtype="string"))
+    reasons = [battle if isinstance(battle, str) else None for battle in parsed]
     frame.insert(2, "reason", pd.array(reasons, dtype="string"))
     return frame
 
 
-def _parse(row: dict) -> dict | str:
+def _parse(row: Row, reads: Reader) -> Mapping[str, object] | str:
     """The turns of a row by column, or why it cannot be read."""
     try:
-        if SURPLUS in row:
-            raise BadRow(f"{len(row[SURPLUS])} more fields than the header has columns")
-        parse_id(row)
-        return parse_rounds(row)[0]
+        return battle_of(row, reads)
     except BadRow as error:
         return str(error)
 
 
-def _id(row: dict) -> str:
-    return "" if row["id"] is None else str(row["id"])
+def _ids(rows: Sequence[Row], start: int, reads: Reader) -> list[str]:
+    """Each row's id; its number where the file has none."""
+    if "id" not in reads.found.others:
+        return [str(number) for number in range(start, start + len(rows))]
+    return [reads.found.other(row, "id") or "" for row in rows]
 
 
 def fingerprint(path: Path, folder: Path) -> str:

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from stages.config.errors import UserError
+from stages.config.params import Data
 from stages.config.root import state
 from stages.runs.ensemble import Ensemble
 from stages.runs.parts import predict_parts
 from stages.votes.rows import WINNERS
-from stages.votes.texts import read_rows
+from stages.votes.texts import open_file
 
 SUBMISSION = pa.schema([("id", pa.string()), *((name, pa.float64()) for name in WINNERS)])
 UNREADABLE = ["row", "id", "reason"]
@@ -33,16 +34,17 @@ def check_output(output: Path, given: Path) -> None:
         raise UserError(f"--output: {output} and its parquet twin would overwrite {given}")
 
 
-def count_rows(given: Path) -> int:
-    """The rows of a file.
+def count_rows(given: Path, data: Data) -> tuple[int, str]:
+    """The rows of a file, and what it is taken for.
+
+    Args:
+        data: how the votes were read.
 
     Raises:
         UserError: there are none, or the file cannot be read.
     """
-    total = sum(1 for _ in read_rows(given))
-    if not total:
-        raise UserError(f"{given} holds no rows below its header: nothing to predict")
-    return total
+    reads, rows = open_file(given, data)
+    return sum(1 for _ in rows), reads.words
 
 
 def submit(given: Path, total: int, model: Ensemble, key: str, output: Path) -> int:

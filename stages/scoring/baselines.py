@@ -9,25 +9,20 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
 from stages.counting.features import contrasts, exchanged
 from stages.counting.regression import (
     C_COUNTS,
-    BothOrders,
     Inputs,
     count_inputs,
     numeric_inputs,
     out_of_fold,
     training_masks,
 )
+from stages.scoring.text_features import joined_inputs, text_inputs
 from stages.votes.labels import Votes, floored, votes_of
 
 C_LENGTH = 1.0  # of the prior on the weights of five lengths, which need no tight one
-# TF-IDF rows have length 1 over thousands of words: the same prior holds them at this scale.
-TFIDF_SCALE = 10.0
-MIN_DOCUMENTS, MAX_WORDS = 3, 20_000  # of the training answers
 
 
 @dataclass(frozen=True)
@@ -112,42 +107,3 @@ def class_prior(votes: Votes, folds: np.ndarray) -> np.ndarray:
 def length_design(features: pd.DataFrame) -> pd.DataFrame:
     """Five length features: logs of the characters of prompt, A and B, and how A and B differ."""
     return contrasts(features[["prompt_chars", "chars_a", "chars_b"]])
-
-
-def text_inputs(battles: pd.DataFrame) -> Inputs:
-    """TF-IDF of answer A minus that of B, signed (which is better) and absolute (tie or not).
-
-    The words and their weights are those of the training rows' answers; texts are split once.
-    """
-    texts = [["\n\n".join(turns) for turns in battles[f"response_{side}"]] for side in "ab"]
-    counts = CountVectorizer(dtype=np.float32).fit_transform(texts[0] + texts[1])
-    counts_a, counts_b = counts[: len(battles)], counts[len(battles) :]
-
-    def inputs(train: np.ndarray) -> BothOrders:
-        training = sp.vstack([counts_a[train], counts_b[train]])
-        words = _frequent_words(training)
-        tfidf = TfidfTransformer(sublinear_tf=True).fit(training[:, words])
-        a, b = (tfidf.transform(counts[:, words]) * TFIDF_SCALE for counts in (counts_a, counts_b))
-        difference = a - b
-        absolute = abs(difference)
-        return sp.hstack([difference, absolute], "csr"), sp.hstack([-difference, absolute], "csr")
-
-    return inputs
-
-
-def _frequent_words(counts: sp.csr_matrix) -> np.ndarray:
-    """Columns found in at least MIN_DOCUMENTS rows, at most the MAX_WORDS most frequent."""
-    documents = counts.getnnz(axis=0)
-    most = np.argsort(-documents, kind="stable")[:MAX_WORDS]
-    return np.sort(most[documents[most] >= MIN_DOCUMENTS])
-
-
-def joined_inputs(text: Inputs, numeric: Inputs) -> Inputs:
-    """Both side by side."""
-
-    def inputs(train: np.ndarray) -> BothOrders:
-        pairs = zip(text(train), numeric(train), strict=True)
-        ab, ba = (sp.hstack([left, sp.csr_matrix(right)], "csr") for left, right in pairs)
-        return ab, ba
-
-    return inputs

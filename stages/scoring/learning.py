@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stages.counting.logistic import Parts
 from stages.counting.regression import (
-    BothOrders,
     Inputs,
     all_classes_seen,
     group_folds,
+    halves,
     out_of_fold,
 )
 from stages.votes.labels import Votes, from_logits, mirrored
@@ -65,16 +66,18 @@ def pooled(
     probabilities = np.empty_like(predictions[0])
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
-        both, inner = (ab[rows], ba[rows]), group_folds(groups[rows], POOLED_FOLDS)
+        inner = group_folds(groups[rows], POOLED_FOLDS)
         if not all_classes_seen(votes[rows], inner):
             return None
-        probabilities[rows] = out_of_fold(_fixed(both), votes[rows], inner, C_ODDS)
+        probabilities[rows] = out_of_fold(
+            _fixed(halves(ab[rows], ba[rows])), votes[rows], inner, C_ODDS
+        )
     return probabilities
 
 
-def _fixed(inputs: BothOrders) -> Inputs:
+def _fixed(parts: Parts) -> Inputs:
     """Inputs that are the same for any training rows."""
-    return lambda train: inputs
+    return lambda train: parts
 
 
 def beyond_baseline(

@@ -14,6 +14,9 @@ from stages.scoring.predictions import columns
 from stages.votes.labels import votes_of
 from stages.votes.prepared import VOTE
 
+# How the names of the letters begin that stand beside Chinese ones in Japanese.
+JAPANESE = ("hiragana", "katakana", "katakana-hiragana", "ideographic")
+
 
 def all_probabilities(
     battles: pd.DataFrame,
@@ -91,9 +94,10 @@ def script(text: str, letters: int = 200) -> str:
 
     As Unicode names its letters, the three scripts of Japanese taken together with Chinese.
     """
-    found = [char for char in text[: 5 * letters] if char.isalpha()][:letters]
+    start = unicodedata.normalize("NFKC", text[: 5 * letters])  # full-width letters are Latin too
+    found = [char for char in start if char.isalpha()][:letters]
     names = Counter(unicodedata.name(char, "other").split()[0].lower() for char in found)
     if not names:
         return "none"
     most = names.most_common(1)[0][0]
-    return "cjk" if most in ("cjk", "hiragana", "katakana") else most
+    return "cjk" if most in JAPANESE else most

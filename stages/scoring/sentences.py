@@ -61,6 +61,15 @@ def whether_more_than_counts(metrics: dict) -> str:
     return f"That it knows more than length and format is not shown: added to them it gains {gain}."
 
 
+def how_far_votes_agree(several: dict) -> str:
+    """A sentence on pairs of answers with several votes: no prediction can do better on these."""
+    return (
+        f"{several['votes']:,} votes stand on {several['pairs']:,} pairs with several votes. Two "
+        f"votes on one pair agree in {several['agreement']:.1%} of cases: no prediction can have a "
+        f"log loss below {several['entropy']:.4f} on them."
+    )
+
+
 def what_pooling_gains(pooled: dict) -> str:
     """A sentence on the mean of the log probabilities of the backbone and a baseline."""
     name = pooled["with"]

@@ -19,7 +19,9 @@ from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
 from stages.config.errors import UserError
 from stages.config.json_files import write_json
-from stages.votes.files import read_raw
+from stages.votes.files import read_rows
+from stages.votes.layouts import Meanings, recognise
+from stages.votes.reading import peek
 
 DATASET = "lmarena-ai/arena-human-preference-55k"
 COMPETITION = "lmsys-chatbot-arena"
@@ -134,9 +136,20 @@ def fetch(source: str, folder: Path) -> tuple[Path, dict]:
     return final, record
 
 
+def _rows(path: Path) -> int:
+    """How many a file of votes has.
+
+    Raises:
+        UserError: it is none.
+    """
+    sample, rows = peek(read_rows(path))
+    recognise(sample, str(path), Meanings({}, {}))
+    return sum(1 for _ in rows)
+
+
 def _describe(path: Path) -> dict:
     try:
-        rows = len(read_raw(path))
+        rows = _rows(path)
     except UserError as error:
         raise UserError(f"what came is no file of votes, and is not kept: {error}") from None
     with path.open("rb") as file:

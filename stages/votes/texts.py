@@ -1,80 +1,58 @@
 """Battles without votes, as a file or as texts hold them."""
 
-import csv
-import gzip
-import json
-import sys
-import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from stages.config.errors import UserError
-from stages.votes.files import FORMATS
-from stages.votes.rows import TURNS, BadRow, parse_rounds
+from stages.config.params import Data
+from stages.votes.conversations import Conversation, Round, listed, of_answers
+from stages.votes.files import read_rows
+from stages.votes.layouts import MAPPED, Meanings, Row, recognise
+from stages.votes.reading import Reader, peek, reader
+from stages.votes.rows import TURNS, BadRow
 
-COLUMNS = ("id", *TURNS)
-EXPECTED = f"expected a {', '.join(FORMATS)} file with the columns {', '.join(COLUMNS)}"
-BATCH = 256  # rows of a parquet file that are held at once
-SURPLUS = None  # where csv.DictReader puts fields that no column has
-
-
-# Files
+WITHOUT_VOTES = Meanings({}, {})
 
 
-def read_rows(path: Path) -> Iterator[dict]:
-    """Each row of a file with the columns of Kaggle's test.csv, every value as it is written.
+def open_file(path: Path, data: Data) -> tuple[Reader, Iterable[Row]]:
+    """The reader of a file of battles, and its rows, of which only some are held at once.
 
-    Only some rows are held at once, so that memory does not grow with the file.
-
-    Yields:
-        The row by column. A row that has too few fields holds None for those it lacks; one that
-        has too many, a list of them under SURPLUS.
+    Args:
+        data: how the votes were read; its columns are looked for if the file has them.
 
     Raises:
-        UserError: the file is missing, unreadable or cut short, or lacks a column.
+        UserError: the file is missing, unreadable or cut short, holds no rows, or no layout fits.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is no file: {EXPECTED}")
-    if not path.name.lower().endswith(FORMATS):
-        raise UserError(f"{path} has an unknown ending: {EXPECTED}")
-    rows = _parquet_rows if path.suffix.lower() == ".parquet" else _csv_rows
-    number = 0
-    try:
-        for row in rows(path):
-            number += 1
-            yield row
-    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
-        where = f" behind row {number}" if number else ""
-        raise UserError(f"{path} cannot be read{where} ({error}): {EXPECTED}") from None
+    sample, rows = peek(read_rows(path))
+    if not sample:
+        raise UserError(f"{path} holds no rows: nothing to predict")
+    found = recognise(
+        sample, str(path), WITHOUT_VOTES, mapped=_mapped(data, sample[0]), labelled=False
+    )
+    return reader(found, sample), rows
 
 
-def _csv_rows(path: Path) -> Iterator[dict]:
-    csv.field_size_limit(sys.maxsize)
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file, restkey=SURPLUS)
-        _check_columns(path, reader.fieldnames or [])
-        yield from reader
+def _mapped(data: Data, row: Row) -> dict[str, tuple[str, ...]]:
+    """The columns that the votes' file was read by, if this one has them, too."""
+    columns = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in data.columns.items()}
+    mapped = {name: of for name, of in columns.items() if name in MAPPED and name != "label"}
+    there = all(name in row for of in mapped.values() for name in of)
+    return mapped if there else {}
 
 
-def _parquet_rows(path: Path) -> Iterator[dict]:
-    with pq.ParquetFile(path) as file:
-        _check_columns(path, file.schema_arrow.names)
-        for batch in file.iter_batches(BATCH, columns=list(COLUMNS)):
-            yield from batch.to_pylist()
+def battle_of(row: Row, reads: Reader) -> Mapping[str, object]:
+    """The turns of a row, and its system prompt.
 
-
-def _check_columns(path: Path, found: Sequence[str]) -> None:
-    missing = [name for name in COLUMNS if name not in found]
-    if missing:
-        shown = ", ".join(f"{name:.40}" for name in found) or "an empty file"
-        raise UserError(f"{path} lacks the column {', '.join(missing)}: {EXPECTED}, found {shown}")
-
-
-# Texts
+    Raises:
+        BadRow: naming the column that cannot be read.
+    """
+    if "id" in reads.found.others and reads.found.other(row, "id") is None:
+        raise BadRow("id is missing")
+    pair = vars(reads.pair(row, Counter()))
+    return pair | {"system": pair["system"] or reads.found.other(row, "system")}
 
 
 def from_texts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -93,22 +71,16 @@ def from_texts(frame: pd.DataFrame) -> pd.DataFrame:
     for number, values in enumerate(zip(*(frame[name] for name in TURNS), strict=True), start=1):
         where = f"row {number}: " if len(frame) > 1 else ""
         columns = zip(TURNS, values, strict=True)
-        row = {name: _turns(where + name, value) for name, value in columns}
-        rows.append(parse_rounds(row)[0])
+        prompts, a, b = (_turns(where + name, value) for name, value in columns)
+        context = Conversation([Round(prompt or "") for prompt in prompts])
+        rows.append(vars(of_answers(context, a, b, Counter())))
     return pd.DataFrame(rows, columns=list(TURNS))
 
 
 def _turns(name: str, value: object) -> list[str | None]:
-    turns = _parse(value) if isinstance(value, str) else value
+    turns = listed(value)
     if isinstance(turns, list) and turns and all(isinstance(t, str | None) for t in turns):
         return turns
     if isinstance(value, str):
         return [value]
     raise BadRow(f"{name}: expected a text or a list of texts, found {value!r:.40}")
-
-
-def _parse(text: str) -> object:
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        return None

@@ -91,7 +91,8 @@ def test_a_fold_trains_experts(checkpoints, tmp_path, model_type, objective):
     shipped = params(objective, "bfloat16", "auto")
     wanted = shipped.model_copy(update={"train": train(objective=objective)})
     battles = make_battles()
-    found = train_fold(checkpoints(model_type), battles[:8], battles[8:12], wanted, tmp_path)
+    dealt = battles.assign(group=battles.id, fold=0)
+    found = train_fold(checkpoints(model_type), dealt[:8], dealt[8:12], wanted, tmp_path)
     passed = {gate["name"] for gate in found.summary["gates"] if gate["passed"]}
     assert {"reload", "gradients", "as_transformers", "adapter_moved"} <= passed
     assert any("experts" in name for name in adapter_parameters(found.model))

@@ -1,6 +1,8 @@
 """Whatever the votes hold, a battle keeps its question, a share of each part, and whole tokens."""
 
 import copy
+import re
+import time
 
 import pandas as pd
 import pytest
@@ -12,7 +14,15 @@ from transformers import AutoTokenizer
 from stages.backbones import sources
 from stages.config.errors import UserError
 from stages.config.params import Params, Prompt
-from stages.model.prompts import ANSWERS, Round, Template, answer_ids, fill, leading_special
+from stages.model.prompts import (
+    ANSWERS,
+    Round,
+    Template,
+    answer_ids,
+    counted,
+    fill,
+    leading_special,
+)
 from tests.support.places import REPO
 
 SHARES = Prompt(prompt=0.2, response_a=0.4, response_b=0.4)
@@ -128,6 +138,19 @@ def test_counts_stand_before_their_answer_and_survive_truncation(tokenizer):
         assert f"AnswerA:({a})".replace(" ", "") in text
         assert f"AnswerB:({b})".replace(" ", "") in text
         assert encoded.dropped > 0
+
+
+@given(st.text(st.sampled_from(" \n\t\r-*•1.)a\u2028"), max_size=40))
+def test_list_items_are_counted_at_the_start_of_a_line(answer):
+    items = len(re.findall(r"(?m)^\s*(?:[-*•]|\d+[.)]) ", answer))
+    assert f", {items} list items, " in counted(answer)
+
+
+@pytest.mark.parametrize("text", ["\n", " \n", "**a", "```", "1", "#", "- ", "\u3000"])
+def test_counting_takes_time_in_proportion_to_the_text(text):
+    start = time.process_time()
+    counted(text * 200_000)
+    assert time.process_time() - start < 5, "minutes if it were quadratic"
 
 
 def test_dropped_tokens_are_counted(tokenizer):

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
+from bitsandbytes.nn import Linear4bit
+from torch.nn.utils.parametrize import is_parametrized
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from bench.architectures import tiny
 from stages.config.errors import UserError
 from stages.config.params import Params
+from stages.model import stock
 from stages.preflight import memory
 from stages.preflight.candidate import Candidate
 from stages.preflight.checks import check
@@ -306,6 +310,19 @@ def test_llama_3_1_8b_is_counted_by_its_configuration(save, params):
     assert memory.weights(found) == (6_979_321_856, 8_030_261_248 - 6_979_321_856)
     without_head = Candidate(found.folder, found.name, params)
     assert memory.weights(without_head)[1] == memory.weights(found)[1] - 128256 * 4096
+
+
+@pytest.mark.parametrize("model_type", ["dbrx", "jetmoe", "gpt_oss"])
+def test_what_counts_as_quantised_is_what_will_be(tmp_path, params, model_type):
+    tiny.make(model_type, tmp_path)
+    model = stock.load(tmp_path, params.train, torch.float32, torch.device("cpu"))
+    stored = 0
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            stored += module.in_features * module.out_features
+        elif is_parametrized(module):
+            stored += sum(p[0].quant_state.shape.numel() for p in module.parametrizations.values())
+    assert memory.weights(Candidate(tmp_path, "m", params))[0] == stored
 
 
 def test_experts_are_quantised_and_towers_for_images_are_not_kept(save, params):

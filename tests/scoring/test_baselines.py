@@ -4,7 +4,6 @@ import json
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
@@ -15,7 +14,6 @@ from stages.scoring.baselines import (
     class_prior,
     length_design,
     predict_baselines,
-    text_inputs,
 )
 from stages.scoring.metrics import rungs
 from stages.votes.labels import MIRRORED, votes_of
@@ -79,13 +77,14 @@ def test_a_fold_is_predicted_without_its_own_labels():
         assert (first[name][held_out] == second[name][held_out]).all(), name
 
 
-def test_words_are_those_of_training_answers_only():
-    frame = pd.DataFrame({"response_a": [["common"]] * 4, "response_b": [["common rare"]] * 4})
-    frame.at[3, "response_b"] = ["unseen unseen"]
-    inputs = text_inputs(frame)
-    ab, ba = inputs(np.array([True, True, True, False]))
-    assert ab.shape[1] == 2 * 2  # common and rare, signed and absolute
-    assert abs(ab + ba)[:, :2].sum() == 0
+def test_empty_answers_leave_every_baseline_at_the_prior():
+    empty = make_votes(300, 0.0).assign(response_a=[[""]] * 300, response_b=[["", ""]] * 300)
+    found = predict_baselines(
+        empty, count_features(empty.assign(prompt=[["?"]] * 300)), make_folds(300)
+    )
+    for name, probabilities in found.items():
+        assert probabilities[:, 2] == pytest.approx(found["prior"][:, 2], abs=0.01), name
+        assert probabilities[:, :2] == pytest.approx(0.5 - found["prior"][:, [2, 2]] / 2, abs=0.05)
 
 
 def test_real_votes_give_the_log_losses_of_the_first_trial(real_votes, tmp_path, monkeypatch):

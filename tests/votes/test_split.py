@@ -1,4 +1,4 @@
-"""Folds: no prompt or near-copy of one in two of them, classes in equal shares, whole groups."""
+"""Folds: nothing that a user wrote in two of them, classes in equal shares, whole groups."""
 
 import json
 import os
@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.config.errors import UserError
-from stages.votes.folds import assign, describe, draw, group
+from stages.votes.folds import assign, deal, describe, draw
+from stages.votes.groups import find_groups, normalised
+from stages.votes.labels import TARGETS, Votes
 from tests.support.places import REPO
 
 
@@ -34,7 +37,7 @@ from tests.support.places import REPO
     ],
 )
 def test_near_copies_share_a_group(one, other):
-    assert group(one) == group(other)
+    assert normalised(one) == normalised(other)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,66 @@ def test_near_copies_share_a_group(one, other):
     ],
 )
 def test_other_prompts_do_not(one, other):
-    assert group(one) != group(other)
+    assert normalised(one) != normalised(other)
+
+
+QUESTION = "How do I boil a soft egg in a small pot?"
+
+
+def names(*prompts: list[str]) -> pd.Series:
+    """The groups of battles with these user turns."""
+    return find_groups(pd.Series(list(prompts))).names
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([QUESTION], [QUESTION.upper(), "And a hard one?"]),
+        (["Hi", QUESTION], [QUESTION]),
+        (["Hi", QUESTION, "Thanks"], ["Hello!", "and now", QUESTION]),
+        (["2+2?"], ["2 + 2"]),
+        (["Hi", "2+2?"], ["hi!", "2 + 2"]),
+        (["中国的首都是哪里?"], ["你好", "中国的首都是哪里"]),
+    ],
+)
+def test_battles_that_share_a_turn_of_substance_or_all_turns_share_a_group(one, other):
+    assert names(one, other).nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["Hello", QUESTION], ["Hello", "Which river is the longest of Europe?"]),
+        (["Hello, how are you?"], ["Hello, how are you?", QUESTION]),
+        (
+            [QUESTION, "Explain in more detail."],
+            ["What is a barometer for?", "Explain in more detail"],
+        ),
+        (["你好"], ["你好", QUESTION]),
+        (["", QUESTION], ["", "Which river is the longest of Europe?"]),
+    ],
+)
+def test_an_opener_or_a_follow_up_joins_nothing(one, other):
+    assert names(one, other).nunique() == 2
+
+
+def test_groups_join_over_several_battles_in_any_order():
+    chain = [["Hi", QUESTION], [QUESTION, "Which river is the longest of Europe?"]]
+    chain += [["Which river is the longest of Europe?", "Thanks"], ["Hi"]]
+    found = names(*chain)
+    assert found[:3].nunique() == 1 and found[3] not in set(found[:3])
+    assert names(*reversed(chain)).tolist() == found[::-1].tolist()
+
+
+def test_a_group_of_most_battles_is_told_without_its_text():
+    prompts = [[QUESTION, f"and this is question number {i}"] for i in range(6)] + [["Hi"], ["Yo"]]
+    grouping = find_groups(pd.Series(prompts))
+    assert (grouping.largest, grouping.carriers) == (6, 6)
+    assert grouping.warning().startswith(
+        "one prompt group holds 6 of 8 battles: 6 of them share a text of 29 letters and digits"
+    )
+    assert "boil" not in grouping.warning().lower()
+    assert find_groups(pd.Series([["Hi"], ["Yo"]])).warning() is None
 
 
 LETTERS = st.text("aZ9 éÉßжЖ文?!.,\t\n")
@@ -58,7 +120,7 @@ LETTERS = st.text("aZ9 éÉßжЖ文?!.,\t\n")
 
 @given(LETTERS, st.sampled_from([str.upper, str.lower, str.title]), st.sampled_from(" \n\t\xa0"))
 def test_case_and_spaces_never_matter(prompt, change, space):
-    assert group(change(prompt).join([space, space])) == group(prompt)
+    assert normalised(change(prompt).join([space, space])) == normalised(prompt)
 
 
 VOTES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), max_size=120)
@@ -70,7 +132,7 @@ def test_no_prompt_or_near_copy_crosses_folds(votes, seed):
     votes += [(100 + i, i % 3) for i in range(9)]  # enough of each class, whatever was drawn
     prompts = [SPELLINGS[i % 3].format(number) for i, (number, _) in enumerate(votes)]
     labels = np.array([label for _, label in votes])
-    folds = assign(labels, np.array([group(prompt) for prompt in prompts]), 3, seed)
+    folds = assign(labels, names(*([prompt] for prompt in prompts)).to_numpy(), 3, seed)
     assert set(folds) == {0, 1, 2}
     numbers = [number for number, _ in votes]
     assert (pd.Series(folds).groupby(numbers).nunique() == 1).all()
@@ -84,6 +146,55 @@ def test_folds_hold_equal_shares_of_the_classes():
         shares = np.bincount(labels[folds == fold]) / (folds == fold).sum()
         assert shares == pytest.approx([0.2, 0.3, 0.5], abs=0.02)
         assert (folds == fold).sum() == pytest.approx(100, abs=4)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 7), st.sampled_from([2, 3]), st.integers(20, 300))
+def test_folds_are_those_of_scikit_learn(seed, k, classes, n):
+    rng = np.random.default_rng(seed)
+    labels = np.append(rng.choice(classes, n, p=rng.dirichlet(np.full(classes, 5))), [0, 1] * k)
+    own = np.array([f"own {i}" for i in range(2 * k)])
+    groups = np.append(rng.integers(0, rng.integers(1, n), n).astype(str), own)
+    if classes == 3:
+        labels, groups = (
+            np.append(labels, [2] * k),
+            np.append(groups, [f"tie {i}" for i in range(k)]),
+        )
+    splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
+    found = assign(labels, groups, k, seed)
+    for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+        assert (np.flatnonzero(found == fold) == held_out).all()
+
+
+def make_dealt(labels: list[int], training_only: list[bool]) -> pd.DataFrame:
+    """Battles of a group each."""
+    targets = pd.DataFrame(np.eye(3)[labels], columns=list(TARGETS))
+    frame = targets.assign(id=[str(i) for i in range(len(labels))], weight=1.0)
+    return frame.assign(group=frame.id, training_only=training_only)
+
+
+def test_battles_that_are_only_trained_on_are_in_no_fold_and_not_counted():
+    battles = make_dealt([0, 1, 2] * 20, [i % 4 == 0 for i in range(60)])
+    battles.loc[battles.training_only, list(TARGETS)] = [1, 0, 0]
+    folds, metrics = deal(battles, 30, 2, 0)
+    assert set(folds.id[folds.fold == -1]) == set(battles.id[battles.training_only])
+    assert (folds.fold >= 0).sum() == metrics["rows"] == metrics["groups"] == 30
+    assert metrics["fold_0"]["rows"] + metrics["fold_1"]["rows"] == 30
+    assert metrics["share"]["a"] == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_without_ties_there_are_two_classes():
+    folds, metrics = deal(make_dealt([0, 1] * 10, [False] * 20), None, 5, 0)
+    assert folds.fold.value_counts().to_dict() == dict.fromkeys(range(5), 4)
+    assert metrics["share"] == {"a": 0.5, "b": 0.5, "tie": 0}
+
+
+def test_shares_are_those_of_weighted_targets():
+    battles = make_dealt([0, 1, 0, 1], [False] * 4).assign(weight=[3, 1, 1, 1])
+    battles.loc[0, list(TARGETS)] = [0.5, 0.3, 0.2]
+    assert deal(battles, None, 2, 0)[1]["share"] == pytest.approx(
+        {"a": 2.5 / 6, "b": 2.9 / 6, "tie": 0.6 / 6}
+    )
 
 
 def test_the_seed_decides_the_folds_and_the_rows():
@@ -130,13 +241,23 @@ def test_too_few_prompts_of_a_class_for_the_folds_say_what_to_do(labels, groups)
         assign(np.array(labels, dtype=int), np.array(groups, dtype=object), 2, 0)
 
 
+def test_ties_that_are_too_scarce_may_be_left_out():
+    with pytest.raises(
+        UserError, match=r"9 for b, 2 for tie: .*data\.raw.* with `-S data\.ties=drop`$"
+    ):
+        assign(np.array([0, 1] * 9 + [2, 2]), np.arange(20), 3, 0)
+    with pytest.raises(UserError, match=r"2 for a, 9 for b: .*data\.raw$"):
+        assign(np.array([0, 0] + [1] * 9), np.arange(11), 3, 0)
+
+
 def test_the_metrics_give_each_folds_shares():
     folds = pd.DataFrame({"group": ["a", "a", "b", "c"], "fold": [0, 0, 1, 1]})
     half = {"a": 0.5, "b": 0.5, "tie": 0.0}
-    assert describe(folds, np.array([0, 1, 0, 1])) == {
+    assert describe(folds, Votes(np.eye(3)[[0, 1, 0, 1]], np.ones(4))) == {
         "rows": 4,
         "groups": 3,
         "share": half,
+        "largest_group": {"rows": 2, "share": 0.5},
         "fold_0": {"rows": 2, "groups": 1, "share": half},
         "fold_1": {"rows": 2, "groups": 2, "share": half},
     }
@@ -167,7 +288,8 @@ def write_battles(folder: Path, labels: list[int]) -> None:
     path.parent.mkdir(parents=True)
     prompts = [[SPELLINGS[i % 2].format(i // 2), "and then?"] for i in range(len(labels))]
     ids = [f"00{i}" for i in range(len(labels))]
-    frame = pd.DataFrame({"id": ids, "prompt": prompts, "label": np.array(labels, np.int8)})
+    frame = pd.DataFrame({"id": ids, "prompt": prompts, "weight": 1.0})
+    frame[list(TARGETS)] = np.eye(3)[labels]
     frame.astype({"id": "string"}).to_parquet(path, index=False)
 
 
@@ -175,7 +297,7 @@ def test_the_stage_writes_folds_of_the_scales_rows_and_their_metrics(tmp_path):
     write_battles(tmp_path, [i % 3 for i in range(60)])
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "30 battles in 15 prompt groups, 2 folds" in done.stdout
+    assert "30 battles in 15 prompt groups, 2 folds; the largest group has 2 (6.7%)" in done.stdout
     folds = pd.read_parquet(tmp_path / "data/folds/folds.parquet")
     assert folds.dtypes.astype(str).to_dict() == {"id": "string", "group": "string", "fold": "int8"}
     assert folds.id.str.startswith("00").all() and folds.id.is_unique
@@ -191,4 +313,4 @@ def test_the_stage_stops_when_a_class_is_too_scarce_and_before_prepare(tmp_path)
     write_battles(tmp_path, [0, 1] * 15 + [2])
     done = run(tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: 2 folds need 2 different prompts with a vote for each")
+    assert done.stderr.startswith("error: 2 folds need 2 prompt groups with a vote for each")

@@ -9,7 +9,9 @@ from stages.scoring.baselines import predict_baselines
 from stages.scoring.scores import log_loss
 from stages.votes.battles import prepare
 from stages.votes.files import read_raw
-from stages.votes.folds import assign, group
+from stages.votes.folds import assign
+from stages.votes.groups import find_groups
+from stages.votes.labels import votes_of
 from tests.support.places import REPO
 
 STARTER = REPO / "data/raw/starter.csv"
@@ -25,7 +27,7 @@ def battles() -> pd.DataFrame:
 def test_it_has_what_its_card_says(battles):
     assert len(battles) == 322
     assert battles.label.value_counts().to_dict() == {0: 120, 1: 120, 2: 82}
-    assert battles.prompt.map(lambda turns: group(turns[0])).nunique() == 136
+    assert find_groups(battles.prompt).names.nunique() == 136
     assert (battles.prompt.map(len) > 1).sum() == 34
     card = STARTER.with_name("README.md").read_text(encoding="utf-8")
     assert "322 votes over 136 prompts" in card and "120 A, 120 B, 82 ties" in card
@@ -37,13 +39,13 @@ def test_no_pair_is_one_answer_twice(battles):
 
 
 def test_length_and_format_gain_no_more_than_0_02_over_the_prior(battles):
-    groups = battles.prompt.map(lambda turns: group(turns[0])).to_numpy()
-    labels = battles.label.to_numpy()
+    groups = find_groups(battles.prompt).names.to_numpy()
+    votes = votes_of(battles)
     features = count_features(battles)
     gains = {"length": [], "counts": []}
     for seed in range(3):
-        folds = assign(labels, groups, 5, seed)
+        folds = assign(votes.labels, groups, 5, seed)
         found = predict_baselines(battles, features, folds)
         for name, values in gains.items():
-            values.append(log_loss(labels, found["prior"]) - log_loss(labels, found[name]))
+            values.append(log_loss(votes, found["prior"]) - log_loss(votes, found[name]))
     assert max(np.mean(values) for values in gains.values()) <= 0.02

@@ -1,0 +1,98 @@
+"""What became of each file of votes, kept beside each other and joined to one table."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow
+import pyarrow.parquet as pq
+
+from stages.config.errors import UserError
+from stages.config.json_files import write_json
+from stages.config.params import Data
+from stages.config.paths import auxiliary
+from stages.votes.accounts import Prepared
+from stages.votes.battles import joined
+from stages.votes.labels import LABELS
+from stages.votes.quarantine import check_quarantine
+from stages.votes.summary import agreement, describe, shares
+
+BATTLES, QUARANTINE, COUNTS = "battles.parquet", "quarantine.csv", "counts.json"
+
+
+def save(part: Prepared, folder: Path, max_quarantined: float) -> None:
+    """Write a part, its quarantine first.
+
+    Raises:
+        UserError: too many of its rows cannot be used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part.quarantine.to_csv(folder / QUARANTINE, index=False, encoding="utf-8")
+    rows, listed = part.counts["rows_in"], folder / QUARANTINE
+    check_quarantine(part.quarantine, rows, max_quarantined, listed)
+    pq.write_table(part.battles, folder / BATTLES)
+    write_json(folder / COUNTS, {"layout": part.layout, **part.counts})
+
+
+def read_auxiliary(data: Data) -> list[Prepared]:
+    """The parts that the stage `auxiliary` has written, in the order of data.auxiliary.
+
+    Raises:
+        UserError: it has not run for one of them.
+    """
+    return [_read(auxiliary(f"file{place}")) for place in range(len(data.auxiliary))]
+
+
+def _read(folder: Path) -> Prepared:
+    if not (folder / COUNTS).exists():
+        raise UserError(f"{folder} not found: run `dvc repro`, which reads data.auxiliary")
+    counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
+    layout = counts.pop("layout")
+    quarantine = pd.read_csv(folder / QUARANTINE)
+    return Prepared(pq.read_table(folder / BATTLES), quarantine, counts, layout)
+
+
+def join(parts: Sequence[Prepared]) -> tuple[pyarrow.Table, pd.DataFrame, dict]:
+    """One table of all battles, one quarantine, and the metrics of both.
+
+    Raises:
+        UserError: there is no vote for A, or none for B.
+    """
+    battles = joined([part.battles for part in parts])
+    counts: Counter[str] = Counter()
+    for part in parts:
+        counts.update(part.counts)
+    quarantine = pd.concat([part.quarantine for part in parts], ignore_index=True)
+    if missing := [name for name, share in shares(battles).items() if not share and name != "tie"]:
+        raise UserError(
+            f"expected votes for A and for B, found none for {' and '.join(missing).upper()} among "
+            f"{len(battles)}: bring more votes in data.raw, or see what data.labels says"
+        )
+    return battles, quarantine, {**counts, **describe(battles), "several_votes": agreement(battles)}
+
+
+def tell(path: str, part: Prepared) -> None:
+    """Say in a line what a file was taken for, and what came of it."""
+    counts, found = part.counts, shares(part.battles)
+    votes = ", ".join(f"{found[name]:.1%} {name}" for name in LABELS)
+    beside = ", ".join(
+        f"{counts[name]:,} {words}" for name, words in BESIDE.items() if counts[name]
+    )
+    print(
+        f"{path} is taken for {part.layout}: {counts['rows_in']:,} rows, {counts['votes']:,} votes "
+        f"({votes}){'; ' if beside else ''}{beside}"
+    )
+
+
+BESIDE = {  # what came of a file beside plain votes
+    "duplicates": "rows repeated whole and left out",
+    "votes_dropped": "ties left out",
+    "quarantined": "rows in quarantine",
+    "votes_dealt": "votes dealt to A and B at random, since one side always wins",
+    "images": "images replaced by a placeholder",
+    "tool_calls": "tool calls replaced by a placeholder",
+    "ids_made_unique": "ids made unique",
+    "went_on_differently": "conversations that go on differently, joined to the last answer",
+}
