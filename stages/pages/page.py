@@ -80,7 +80,10 @@ def write_pictures(results: list[Result], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = figures.of_runs(results)
     for name in PICTURES:
-        drawn[name].write(folder / f"{name}.svg")
+        path = folder / f"{name}.svg"
+        path.unlink(missing_ok=True)  # of a run that knew more
+        if name in drawn:
+            drawn[name].write(path)
 
 
 def _examples(result: Result, texts: pd.DataFrame) -> dict[str, list[dict]]:

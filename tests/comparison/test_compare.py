@@ -1,5 +1,7 @@
 """The verdict on runs whose truth is known, and on tables of losses that people post."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
@@ -11,7 +13,7 @@ from stages.comparison.verdict import by_intervals
 from stages.config.errors import UserError
 from stages.runs import finished
 from tests.support.places import REPO
-from tests.support.runs import write_run
+from tests.support.runs import leave_unknown, write_run
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +125,27 @@ def test_runs_on_other_votes_are_not_compared(run, good):
     comparison = compare([good, run("less", rows=500, skill=1.0)])
     assert comparison["verdict"] == "invalid" and comparison["pairs"] == []
     assert "rows differ: 600 in good; 500 in less" in comparison["reasons"]
+
+
+def test_runs_without_ties_are_compared_with_each_other_and_with_no_others(run, good):
+    strong, weak = (run(f"two-{s}", skill=s, seed=int(s), classes=2) for s in (2.0, 1.0))
+    comparison = compare([strong, weak])
+    assert comparison["verdict"] == "better" and comparison["reasons"] == []
+    (pair,) = comparison["pairs"]
+    assert list(pair["classes"]) == ["a", "b"]
+    assert pair["difference"] == pytest.approx(
+        strong.metrics["log_loss"] - weak.metrics["log_loss"]
+    )
+    mixed = compare([good, strong])
+    assert mixed["verdict"] == "invalid" and mixed["pairs"] == []
+    told = "the classes differ: a and b and tie in good; a and b in two-2.0"
+    assert mixed["reasons"] == [told] and told in mixed["sentence"]
+
+
+def test_what_a_run_leaves_unknown_changes_no_verdict(good, fair):
+    comparison = compare([fair, leave_unknown(good)])
+    assert comparison == compare([fair, good])
+    assert "null" not in json.dumps(comparison["pairs"], allow_nan=False)
 
 
 def seeds(run, name: str, skill: float, first: int) -> list[finished.Result]:

@@ -16,7 +16,7 @@ from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.prompts import Template
 from stages.training.gates.probe import probing
 from stages.training.trainer import predict_together
-from stages.votes.labels import MIRRORED, votes_of
+from stages.votes.labels import LABELS, MIRRORED, votes_of, with_classes
 from stages.votes.prepared import VOTE
 from tests.support.votes import make_votes, with_votes
 
@@ -37,8 +37,14 @@ def halves(votes) -> tuple[pd.DataFrame, pd.DataFrame]:
     return votes[:201], votes[201:]
 
 
-def test_held_out_battles_get_what_the_baseline_predicts(votes, halves):
-    _, _, found = offset.fold_offsets(*halves)
+@pytest.mark.parametrize("classes", [3, 2])
+def test_held_out_battles_get_what_the_baseline_predicts(votes, classes):
+    if classes == 2:
+        dealt = np.where(votes.label == 2, np.arange(len(votes)) % 2, votes.label)
+        votes = with_classes(with_votes(votes, dealt))
+    halves = votes[:201], votes[201:]
+    fitted, _, found = offset.fold_offsets(*halves)
+    assert list(fitted.weights) == list(fitted.intercept.index) == list(LABELS[:classes])
     inputs = regression.count_inputs(count_features(votes))
     folds = (np.arange(len(votes)) < len(halves[0])).astype(int)
     cast = votes_of(votes)

@@ -4,6 +4,7 @@ import copy
 import re
 import time
 
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
@@ -25,6 +26,7 @@ from stages.model.prompts import (
 from tests.support.places import REPO
 
 SHARES = Prompt(prompt=0.2, response_a=0.4, response_b=0.4)
+PARTS = ("prompt", "response_a", "response_b")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 TURNS = st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4)
 # A session's tokenizer is shared between examples on purpose: it holds no state.
@@ -50,7 +52,13 @@ def template(tokenizer, max_tokens=160) -> Template:
 
 
 def rounds_of(template, turns) -> list[Round]:
-    return template.tokenize([tuple(zip(*turns, strict=True))])[0]
+    prompts, first, second = map(list, zip(*turns, strict=True))
+    return template.tokenize(battle(prompts, first, second))[0]
+
+
+def battle(*texts: list[str], **others: object) -> pd.DataFrame:
+    """One battle, from the turns of its prompt, answer A and answer B."""
+    return pd.DataFrame([dict(zip(PARTS, texts, strict=True)) | others])
 
 
 @SETTINGS
@@ -167,6 +175,22 @@ def test_answers_begin_with_tokens_of_their_own(tokenizer):
         assert answer.strip().startswith(tokenizer.decode([id_]).strip())
 
 
+def test_without_ties_neither_the_question_nor_the_answers_name_one(tokenizer):
+    shape = Template(tokenizer, 160, SHARES, classes=2)
+    text = tokenizer.decode(shape.encode(rounds_of(shape, [("p", "first", "second")])).ids)
+    assert text.endswith("The better answer (A or B):") and "tie" not in text
+    assert answer_ids(tokenizer, classes=2) == answer_ids(tokenizer)[:2]
+
+
+def test_a_system_prompt_stands_before_the_first_turn_and_is_kept_where_one_is_too_long(tokenizer):
+    shape, texts = template(tokenizer), (["ask " * 300], ["yes " * 300], ["no " * 300])
+    (rounds,) = shape.tokenize(battle(*texts, system="Be brief."))
+    text = tokenizer.decode(shape.encode(rounds).ids)
+    assert text.index("System: Be brief.") < text.index("User: ask")
+    (rounds,) = shape.tokenize(battle(*texts, system=None))
+    assert "System" not in tokenizer.decode(shape.encode(rounds).ids)
+
+
 def test_a_budget_without_room_says_what_is_needed(tokenizer):
     with pytest.raises(UserError, match=r"max_tokens .* is 64"):
         template(tokenizer, max_tokens=64)
@@ -188,7 +212,7 @@ def with_chat(tokenizer, template):
 def test_a_battle_stands_in_the_chat_template_as_the_message_of_a_user(tiny_tokenizer):
     tokenizer = with_chat(tiny_tokenizer, CHAT)
     template = Template(tokenizer, 400, SHARES.model_copy(update={"chat": True}))
-    (rounds,) = template.tokenize([(["Why? </s>"], ["Because."], ["No."])])
+    (rounds,) = template.tokenize(battle(["Why? </s>"], ["Because."], ["No."]))
     ids = template.encode(rounds).ids
     text = tokenizer.decode(ids)
     assert text.startswith("<s><|user|>\n\nUser: Why?") and text.endswith("tie):</s><|assistant|>")
@@ -197,7 +221,7 @@ def test_a_battle_stands_in_the_chat_template_as_the_message_of_a_user(tiny_toke
     swapped = tokenizer.decode(template.encode(rounds, swapped=True).ids)
     assert "Answer A: No.\n\nAnswer B: Because." in swapped
     long = Template(tokenizer, 160, SHARES.model_copy(update={"chat": True}))
-    (rounds,) = long.tokenize([(["why " * 300], ["yes " * 300], ["no " * 300])])
+    (rounds,) = long.tokenize(battle(["why " * 300], ["yes " * 300], ["no " * 300]))
     cut = long.encode(rounds)
     assert len(cut) <= 160 and cut.dropped > 0
     assert tokenizer.decode(cut.ids).endswith("tie):</s><|assistant|>")

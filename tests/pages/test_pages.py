@@ -23,7 +23,7 @@ from stages.scoring.baselines import TITLES
 from stages.votes.labels import LABELS
 from stages.votes.rows import TURNS
 from tests.support.places import REPO
-from tests.support.runs import make_votes, write_run
+from tests.support.runs import leave_unknown, make_votes, write_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 CHECKPOINTS = {"llama": "tiny-llama", "gemma": "tiny-gemma"}
@@ -260,6 +260,55 @@ def test_runs_that_make_no_pair_have_a_page_that_says_why(run_of_other_votes, ru
     assert not found["pairs"]
     page.write_comparison(both, found, make_votes(240), tmp_path / "page.html")
     assert "rows differ: 240 in llama; 120 in few" in (tmp_path / "page.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def without_ties(tmp_path_factory) -> list[finished.Result]:
+    """As `runs`, on votes without ties."""
+    folder = tmp_path_factory.mktemp("without")
+    for place, (name, checkpoint) in enumerate(CHECKPOINTS.items()):
+        write_run(folder / name, checkpoint, skill=1 + place, seed=place, model=name, classes=2)
+    return [finished.read(folder / name, name) for name in CHECKPOINTS]
+
+
+def test_pages_of_two_classes_know_no_tie(without_ties, tmp_path):
+    texts, path = make_votes(240, classes=2), tmp_path / "page.html"
+    page.write_run(without_ties[0], texts, path)
+    one = path.read_text(encoding="utf-8")
+    page.write_comparison(without_ties, compare(without_ties), texts, path)
+    both = path.read_text(encoding="utf-8")
+    for html in (one, both):
+        assert "<td>A, B</td>" in html and 'class="tie"' not in html
+        assert not re.search(r"\btie\b", re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL))
+    assert "Where the backbones disagree most" in both
+    confused = tables.confusion(without_ties[0])
+    assert len(confused) == 4 and confused.rows.sum() == 240
+    assert set(tables.slices(without_ties[0]).query("slice == 'vote'").label) == {"A", "B"}
+
+
+def test_a_comparison_of_two_classes_with_three_has_a_page_that_says_why(
+    without_ties, runs, tmp_path
+):
+    mixed = [runs[0], without_ties[1]]
+    page.write_comparison(mixed, compare(mixed), make_votes(240), tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "the classes differ: a and b and tie in llama; a and b in gemma" in html
+    assert "Where the backbones disagree most" not in html
+    assert "The most confident errors of tiny-gemma" in html
+
+
+def test_what_is_unknown_is_named_and_not_drawn(runs, tmp_path):
+    unknown = leave_unknown(runs[0])
+    page.write_run(unknown, None, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<dd>unknown<small>a fold has too few votes</small></dd>" in html
+    assert "knows more than length and format is unknown" in html
+    assert "Beyond length and format" not in html
+    assert "beyond" not in figures.of_runs([unknown])
+    beyond = figures.of_runs([unknown, runs[1]])["beyond"]
+    assert "tiny-gemma" in beyond.description and "tiny-llama" not in beyond.description
+    page.write_pictures([unknown], tmp_path)
+    assert not (tmp_path / "beyond.svg").exists() and (tmp_path / "ladder.svg").exists()
 
 
 def test_a_page_says_that_an_offset_was_given_and_is_to_be_beaten(tmp_path):

@@ -13,6 +13,8 @@ from stages.config.errors import UserError
 from stages.config.paths import BATTLES, OUT_OF_FOLD
 from stages.runs import finished, store, tracking
 from stages.runs.recording import Recording
+from stages.scoring import scores
+from stages.votes.labels import TARGETS
 from tests.support.clones import Clone
 from tests.support.runs import write_run
 
@@ -94,6 +96,19 @@ def test_the_workspace_is_read_as_it_lies_there(repository):
     write_run(repository.path, checkpoint="tiny-edited", skill=0.2)
     assert finished.fetch("workspace")[0].checkpoint == "tiny-edited"
     assert finished.fetch("HEAD")[0].checkpoint == "tiny-qwen-25b"
+
+
+def test_an_older_run_has_plain_votes_of_weight_one(tmp_path):
+    write_run(tmp_path)
+    newer = finished.read(tmp_path, "newer")
+    older = newer.rows.drop(columns=[*TARGETS, "weight", "source", "language"])
+    older.to_parquet(tmp_path / OUT_OF_FOLD)
+    found = finished.read(tmp_path, "older")
+    assert found.votes.labels.tolist() == newer.rows.label.tolist()
+    assert (found.votes.targets == newer.votes.targets).all() and (found.votes.weights == 1).all()
+    assert scores.log_loss(found.votes, found.probabilities("backbone")) == pytest.approx(
+        newer.metrics["log_loss"]
+    )
 
 
 def test_a_fold_that_was_trained_anew_is_not_taken_for_part_of_the_run(repository):

@@ -1,6 +1,7 @@
 """Finished runs made up with numpy, laid out as stages.runs.finished reads them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from scipy.special import softmax
 
 from stages.config.params import Params
 from stages.config.paths import CALIBRATION
+from stages.runs.finished import Result
 from stages.scoring.baselines import TITLES
+from stages.scoring.bootstrap import ENDS
 from stages.scoring.calibration import fit
 from stages.scoring.metrics import cost, evaluate
 from stages.scoring.out_of_fold import out_of_fold_table
+from stages.scoring.predictions import columns_of
 from stages.votes.battles import COLUMNS
 from stages.votes.labels import Votes, votes_of, with_classes
 from stages.votes.prepared import VOTE
@@ -68,6 +72,14 @@ def write_run(
     calibration = fit(votes_of(table), probabilities["backbone"], settings.calibration)
     (folder / CALIBRATION).write_text(json.dumps(calibration), encoding="utf-8")
     return folder
+
+
+def leave_unknown(result: Result) -> Result:
+    """A run in which too few votes leave unknown what lies beyond length and format."""
+    names = [f"gain_beyond_features{end}" for end in ENDS]
+    columns = columns_of(result.rows, "features") + columns_of(result.rows, "with_features")
+    metrics = result.metrics | dict.fromkeys(names)
+    return replace(result, metrics=metrics, rows=result.rows.drop(columns=columns))
 
 
 def make_votes(rows: int, classes: int = 3) -> pd.DataFrame:

@@ -22,6 +22,11 @@ CALIBRATED = {  # nothing that votes and predictions of a tiny run would have to
     "bias": [0.0, 0.2, -0.1],
     "rules": {"identical": [1.0, 1.0, 8.0], "a_empty": [1, 8, 1], "b_empty": [8, 1, 1]},
 }
+WITHOUT_TIES = {
+    "temperature": 1.25,
+    "bias": [0.0, 0.2],
+    "rules": {"identical": [1.0, 1.0], "a_empty": [1, 8], "b_empty": [8, 1]},
+}
 FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME")
 
 
@@ -31,16 +36,24 @@ class Trained(Clone):
     What a tiny training learns hangs on how the processor rounds. So each fold's trained weights
     are replaced before it predicts, and the calibration is given: folds, battles and orders then
     differ by far on every processor.
+
+    Args:
+        ties: whether the votes have any.
     """
 
-    def __init__(self, path: Path, tiny) -> None:
+    def __init__(self, path: Path, tiny, ties: bool = True) -> None:
         super().__init__(path, tiny)
         self.set_params(train={"dtype": "float32"})
+        if not ties:
+            votes = pd.read_csv(path / "data/raw/starter.csv", dtype=str)
+            votes[votes.winner_tie == "0"].to_csv(path / "data/raw/decided.csv", index=False)
+            self.set_params(data={"raw": "data/raw/decided.csv"})
         for stage in (prepare, split, baselines):
             self.call(stage.main)
         self.train()
         self.call(evaluate.main)
-        (path / CALIBRATION).write_text(json.dumps(CALIBRATED), encoding="utf-8")
+        calibrated = CALIBRATED if ties else WITHOUT_TIES
+        (path / CALIBRATION).write_text(json.dumps(calibrated), encoding="utf-8")
         self.dvc("commit", "--force", "prepare", "train", "evaluate")
         self.commit("Result")
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from stages.training.checkpoints import writing
 from tests.support.places import REPO
+from tests.support.votes import with_votes
 from tests.support.workspace import FAST, Workspace
 
 
@@ -217,11 +219,44 @@ def test_the_adapter_gives_the_same_logits_with_plain_peft(workspace, objective,
     np.testing.assert_allclose(plain, row[["ab_a", "ab_b", "ab_tie"]].astype(float), atol=1e-4)
 
 
+@pytest.mark.parametrize("objective", ["classify", "sft"])
+def test_where_only_votes_from_elsewhere_are_ties_there_are_two_classes(workspace, objective):
+    """Battles 12 to 23 are only trained on; 12 and 13 share a prompt with held-out ones."""
+    workspace.raw["train"]["objective"] = objective
+    workspace.write_params()
+    battles, folds = (
+        workspace.path / f"data/{name}.parquet" for name in ("prepared/battles", "folds/folds")
+    )
+    votes = with_votes(pd.read_parquet(battles), [0, 1] * 6 + [2] * 12)
+    votes.loc[12:, "source"] = "elsewhere"
+    votes.to_parquet(battles)
+    groups = [f"group {i}" for i in (*range(12), 0, 1, *range(14, 24))]
+    fold = [*np.arange(12) // 3 % 2, *[-1] * 12]
+    pd.DataFrame({"id": votes.id, "group": groups, "fold": fold}).to_parquet(folds)
+    output = workspace.run("train", "0")
+
+    assert "10 votes are only trained on; 2 share a held-out prompt" in output
+    summary, found = workspace.summary(), workspace.predictions()
+    assert summary["classes"] == 2 and summary["examples"] == 6 + 10
+    assert sorted(found.id) == sorted(votes.id[[0, 1, 2, 6, 7, 8]])
+    logits = [column for column in found if column.startswith(("ab_", "ba_"))]
+    assert logits == ["ab_a", "ab_b", "ba_a", "ba_b"]
+    assert np.isfinite(found[logits].to_numpy()).all()
+    (first,) = (gate for gate in summary["gates"] if gate["name"] == "first_loss")
+    saved = load_file(workspace.path / "models/fold-0/adapter_model.safetensors")
+    heads = [tuple(tensor.shape) for name, tensor in saved.items() if "score" in name]
+    if objective == "classify":
+        assert first["expected"] == "ln 2 = 0.6931" and first["value"] == "0.6931"
+        assert heads == [(2, 32)]
+    else:
+        assert not heads
+
+
 def test_a_failed_gate_ends_the_stage_with_its_name_and_no_traceback(workspace):
     weights = Path(workspace.raw["backbones"]["llama"]["small"]["folder"])
     broken = workspace.path / "broken"
     shutil.copytree(weights, broken)
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     tensors = load_file(broken / "model.safetensors")
     tensors["model.embed_tokens.weight"][:] = float("nan")

@@ -128,6 +128,17 @@ def test_exchanged_answers_exchange_what_the_vote_gives_them(make, classes):
 # Only trained on
 
 
+def test_ties_of_votes_that_are_only_trained_on_go_to_a_and_b_in_halves():
+    votes = with_votes(pd.DataFrame(index=range(4)), [0, 1, 2, 2])
+    votes.loc[3, list(TARGETS)] = [0.5, 0.2, 0.3]
+    found = with_classes(votes, pd.Series([True, True, False, False]))
+    assert "target_tie" not in found
+    assert found.target_a.tolist() == pytest.approx([1, 0, 0.5, 0.65])
+    assert found.target_b.tolist() == pytest.approx([0, 1, 0.5, 0.35])
+    kept = with_classes(votes, pd.Series([True, True, False, True]))
+    pd.testing.assert_frame_equal(kept, votes)
+
+
 def test_votes_that_are_only_trained_on_join_but_for_those_that_share_a_held_out_prompt(capsys):
     battles = pd.DataFrame(
         {"id": list("abcdef"), "group": list("xyzxyw"), "fold": [0, 1, 1] + [-1] * 3}
