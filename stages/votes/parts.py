@@ -65,9 +65,10 @@ def join(parts: Sequence[Prepared]) -> tuple[pyarrow.Table, pd.DataFrame, dict]:
     for part in parts:
         counts.update(part.counts)
     quarantine = pd.concat([part.quarantine for part in parts], ignore_index=True)
-    if missing := [name for name, share in shares(battles).items() if not share and name != "tie"]:
+    found = shares(battles)
+    if missing := [name.upper() for name in LABELS[:2] if not found[name]]:
         raise UserError(
-            f"expected votes for A and for B, found none for {' and '.join(missing).upper()} among "
+            f"expected votes for A and for B, found none for {' and '.join(missing)} among "
             f"{len(battles)}: bring more votes in data.raw, or see what data.labels says"
         )
     return battles, quarantine, {**counts, **describe(battles), "several_votes": agreement(battles)}
