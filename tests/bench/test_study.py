@@ -16,10 +16,9 @@ from bench.study import __main__ as command
 from bench.study import document, figures, learning_curve, part, spread
 from bench.study.restore import Restored, read_votes, restore
 from stages.config.errors import UserError
-from stages.votes.battles import prepare
-from stages.votes.files import read_raw
 from stages.votes.labels import LABELS
 from tests.support.places import REPO
+from tests.support.raw import frame, read
 from tests.support.runs import write_run
 from tests.support.workspace import Workspace
 
@@ -60,7 +59,7 @@ def test_the_difference_has_the_lines_that_differ_and_no_others():
 
 @pytest.fixture(scope="module")
 def votes() -> pd.DataFrame:
-    return prepare(read_raw(STARTER))[0]
+    return frame(read(STARTER))
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +344,7 @@ def test_shipped_predictions_are_numbers_by_id_and_name_no_path():
 
 
 def test_shipped_metrics_are_those_of_the_shipped_predictions(real_votes):
-    votes, _, _ = prepare(read_raw(real_votes))
+    votes = frame(read(real_votes))
     runs = [path.parent for path in SHIPPED.glob("*/metrics.json")]
     assert runs
     for run in runs:

@@ -1,4 +1,4 @@
-"""Raw votes become battles, duplicates or quarantine; none is lost, and several files are joined."""
+"""Raw votes become battles, duplicates or quarantine; none is lost; files are joined."""
 
 import json
 import math

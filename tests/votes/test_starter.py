@@ -7,21 +7,20 @@ import pytest
 from stages.counting.features import count_features
 from stages.scoring.baselines import predict_baselines
 from stages.scoring.scores import log_loss
-from stages.votes.battles import prepare
-from stages.votes.files import read_raw
 from stages.votes.folds import assign
 from stages.votes.groups import find_groups
 from stages.votes.labels import votes_of
 from tests.support.places import REPO
+from tests.support.raw import frame, read
 
 STARTER = REPO / "data/raw/starter.csv"
 
 
 @pytest.fixture(scope="module")
 def battles() -> pd.DataFrame:
-    found, quarantine, *_ = prepare(read_raw(STARTER))
-    assert quarantine.empty
-    return found
+    part = read(STARTER)
+    assert part.quarantine.empty
+    return frame(part)
 
 
 def test_it_has_what_its_card_says(battles):
