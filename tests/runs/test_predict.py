@@ -25,19 +25,19 @@ from stages.config.errors import UserError
 from stages.runs.ensemble import Ensemble
 from stages.runs.parts import CODE, fingerprint
 from stages.scoring import calibration
+from stages.votes.files import read_rows
 from stages.votes.labels import LABELS
 from stages.votes.rows import TURNS, WINNERS
-from stages.votes.texts import read_rows
 from tests.support.places import REPO
 from tests.support.trained import FOLDS, Trained
 
 pytestmark = pytest.mark.rounding
 
 BAD = {  # a row's fields behind its id, and what its reason says
-    "not-json": (["plain text", '["a"]', '["b"]'], "prompt is no JSON list of turns"),
+    "not-json": (["plain text", '["a"]', '["b"]'], "prompt is no JSON or Python list of turns"),
     "no-turns": (["[]", "[]", "[]"], "prompt has no turns"),
     "a-number": (['["p"]', "[1]", '["b"]'], "response_a has a turn that is no text"),
-    "short": (['["p"]', '["a"]'], "response_b is no JSON list of turns"),
+    "short": (['["p"]', '["a"]'], "response_b is no JSON or Python list of turns"),
     "surplus": (['["p"]', '["a"]', '["b"]', "more"], "1 more fields than the header"),
 }
 
@@ -178,9 +178,12 @@ def submission(trained, test_csv) -> Path:
     part = pd.read_parquet(kept)
     part.loc[1, list(WINNERS)] = [0.5, 0.25, 0.25]
     part.to_parquet(kept)
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    said = io.StringIO()
+    aside = contextlib.redirect_stdout(said), contextlib.redirect_stderr(said)
+    with aside[0], aside[1], pytest.raises(SystemExit) as ended:
         trained.call(predict.main, *command[2:])
-    trained.output = printed.getvalue()
+    assert ended.value.code == 1, "more rows are unreadable than data.max_quarantined allows"
+    trained.output = said.getvalue()
     return trained.path / "out/submission.csv"
 
 
@@ -205,7 +208,9 @@ def test_rows_that_cannot_be_read_get_the_prior_and_are_listed(test_csv, submiss
         assert given[row - 1] == id_
         assert classes(found)[row - 1] == pytest.approx(prior)
         assert (BAD[id_][1] if id_ else "id is missing") in reason
-    assert "6 of them could not be read" in trained.output and "326 rows" in trained.output
+    assert "326 rows predicted" in trained.output
+    *_, last = trained.output.splitlines()
+    assert "6 of them could not be read" in last and last.endswith("allows 1.00% of the rows")
 
 
 def test_a_killed_prediction_goes_on_where_it_was(submission, trained):
@@ -230,6 +235,22 @@ def test_every_format_gives_the_same(here, model, tmp_path, ending, monkeypatch)
     monkeypatch.setattr(predict, "Ensemble", lambda folder: model)
     here.call(predict.main, "--input", str(path), "--output", str(tmp_path / "s.csv"))
     assert np.abs(classes(read(tmp_path / "s.csv")) - model.predict(battles).final).max() < 1e-5
+
+
+def test_plain_texts_without_ids_are_read_from_another_layout(here, model, tmp_path, monkeypatch):
+    battles = here.battles().head(4)
+    single = battles.assign(**{name: [[turns[-1]] for turns in battles[name]] for name in TURNS})
+    rows = [
+        {"instruction": p[0], "response1": a[0], "response2": b[0]}
+        for p, a, b in zip(*(single[name] for name in TURNS), strict=True)
+    ]
+    path = tmp_path / "test.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    monkeypatch.setattr(predict, "Ensemble", lambda folder: model)
+    here.call(predict.main, "--input", str(path), "--output", str(tmp_path / "s.csv"))
+    found = read(tmp_path / "s.csv")
+    assert found.id.tolist() == ["1", "2", "3", "4"]
+    assert np.abs(classes(found) - model.predict(single).final).max() < 1e-5
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
@@ -286,10 +307,10 @@ def test_parts_are_kept_for_one_input_and_one_model_only(here, tmp_path):
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
-        (None, [], "is no file: expected a .csv"),
-        ("", [], "lacks the column id, prompt"),
-        ("id,prompt,response_a\n1,2,3\n", [], "lacks the column response_b"),
-        ("id,prompt,response_a,response_b\n", [], "no rows below its header"),
+        (None, [], "is no file: expected a file"),
+        ("", [], "holds no rows: nothing to predict"),
+        ("id,prompt,response_a\n1,2,3\n", [], "no known layout"),
+        ("id,prompt,response_a,response_b\n", [], "holds no rows: nothing to predict"),
         ("id,prompt,response_a,response_b\n1,2,3,4\n", ["--experiment", "nobody"], "nobody"),
         ("id,prompt,response_a,response_b\n1,2,3,4\n", ["--output", "s.txt"], "a .csv file"),
         ("id,prompt,response_a,response_b\n1,2,3,4\n", ["--output", "in.csv"], "overwrite"),
