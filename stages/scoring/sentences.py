@@ -28,9 +28,7 @@ def printout(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
 
 def pooled_title(metrics: dict, name: str) -> dict[str, str]:
     """What the rung is called that pools a backbone with a baseline, if there is one."""
-    if "pooled" not in metrics:
-        return {}
-    return {"pooled": f"{name} with {TITLES[metrics['pooled']['with']]}"}
+    return {"pooled": f"{name}, pooled"} if "pooled" in metrics else {}
 
 
 def whether_learned(metrics: dict) -> str:
@@ -76,8 +74,8 @@ def what_pooling_gains(pooled: dict) -> str:
     gain = _interval(pooled, f"gain_over_{name}")
     shown = "" if pooled[f"gain_over_{name}_low"] > 0 else ", which shows no gain"
     return (
-        f"The two pooled, with nothing fitted, have {pooled['log_loss']:.4f}: over {TITLES[name]} "
-        f"alone a gain of {gain}{shown}."
+        f"Pooled with {TITLES[name]}, with nothing fitted, it has {pooled['log_loss']:.4f}: over "
+        f"that alone a gain of {gain}{shown}."
     )
 
 

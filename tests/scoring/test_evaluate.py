@@ -225,7 +225,7 @@ def test_backbone_and_a_baseline_are_pooled_by_the_mean_of_their_logs(case):
     counts = scores.example_losses(cast(case.labels), case.baselines["counts"])
     assert metrics["pooled"]["log_loss"] == pytest.approx(expected.mean())
     assert metrics["pooled"]["gain_over_counts"] == pytest.approx((counts - expected).mean())
-    assert "tiny-llama with length and format" in printout(metrics, ladder, "tiny-llama", 0.95)
+    assert "tiny-llama, pooled" in printout(metrics, ladder, "tiny-llama", 0.95)
 
 
 @pytest.mark.parametrize("learned", ["yes", "no", "undecided"])
