@@ -214,6 +214,8 @@ def _part(name: str, part: object, mended: Counter[str]) -> str:
     type_ = str(part.get("type"))
     if isinstance(part.get("text"), str) or type_ == "text":
         return part.get("text") or ""
+    if "type" not in part:
+        raise BadRow(f"{name} has a message whose content is neither text nor of a known type")
     is_image = "image" in type_
     mended["images" if is_image else "tool_calls" if "tool" in type_ else "other_parts"] += 1
     return IMAGE if is_image else f"[{type_.replace('_', ' ')}]"

@@ -86,7 +86,8 @@ def files_of(path: Path) -> list[Path]:
 
 def _holds_rows(folder: Path, file: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return kind(file) is not None and file.name not in METADATA and not hidden
+    cached = file.name.startswith("cache-") and file.suffix == ".arrow"  # of `datasets`' map
+    return kind(file) is not None and file.name not in METADATA and not hidden and not cached
 
 
 def kind(path: Path) -> str | None:

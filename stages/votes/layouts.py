@@ -4,7 +4,7 @@ A layout is an entry in LAYOUTS: the names that it has for ours, and how it says
 hold, texts, lists or messages, is seen in the cells: stages.votes.conversations reads each kind.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stages.config.errors import UserError
@@ -212,7 +212,8 @@ def recognise(
         UserError: no layout fits, or several do.
     """
     columns = {name: None for row in sample for name in row if name != SURPLUS}
-    layouts = _candidates(wanted, mapped or {}, place)
+    _check_mapped(mapped or {}, columns, place)
+    layouts = _candidates(wanted, mapped or {})
     fitting = {
         name: layout
         for name, layout in layouts.items()
@@ -228,12 +229,28 @@ def recognise(
     return _only(found, sample, place) if labelled else _least(found, place)
 
 
-def _candidates(wanted: str, mapped: Mapping[str, Names], place: str) -> dict[str, Layout]:
+def _check_mapped(mapped: Mapping[str, Names], columns: Mapping, place: str) -> None:
+    """Raise a UserError if data.columns names what is not there, or too much."""
     if unknown := set(mapped) - set(MAPPED):
         raise UserError(
             f"data.columns: {', '.join(sorted(unknown))} is no column of ours: "
             f"expected some of {', '.join(MAPPED)}"
         )
+    for name, theirs in mapped.items():
+        if len(theirs) != 1 and (name not in ("prompt", "label") or not theirs):
+            raise UserError(f"data.columns: {name} has {len(theirs)} columns: expected one")
+        if missing := [column for column in theirs if column not in columns]:
+            raise UserError(
+                f"data.columns: {name} is {', '.join(missing)}, which {place} does not have: "
+                f"found the columns {_told(columns)}"
+            )
+
+
+def _told(columns: Iterable[str]) -> str:
+    return ", ".join(f"{name:.40}" for name in columns) or "of no rows"
+
+
+def _candidates(wanted: str, mapped: Mapping[str, Names]) -> dict[str, Layout]:
     if wanted not in LAYOUTS and wanted != "auto":
         raise UserError(f"data.format: {wanted!r} is not known: expected auto or {_known()}")
     essential = set(mapped) & {*TURNS, "label"}
@@ -274,6 +291,11 @@ def _only(found: list[Found], sample: Sequence[Row], place: str) -> Found:
     if len(fitting) > 1:
         names = ", ".join(each.name for each in fitting)
         raise UserError(f"{place} can be read as {names}: say in data.format as which")
+    if fitting[0].meanings.words and fitting[0].layout.votes is not words:
+        raise UserError(
+            f"{place} is read as {fitting[0].name}, whose votes are no words, so that data.labels "
+            "would mean nothing: empty it, or name the column of the label in data.columns"
+        )
     return fitting[0]
 
 
@@ -304,7 +326,7 @@ def _unknown(place: str, columns: list[str], layouts: Mapping[str, Layout], labe
     )
     return (
         f"{place} has no known layout: found the columns "
-        f"{', '.join(f'{name:.40}' for name in columns) or 'of no rows'}; expected one of\n"
+        f"{_told(columns)}; expected one of\n"
         f"{needed}\n"
         "Name its columns in data.columns and, if its label is none of model_a, model_b, tie, say "
         "in data.labels what the values mean; or take another data.format"

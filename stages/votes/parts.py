@@ -94,6 +94,7 @@ BESIDE = {  # what came of a file beside plain votes
     "votes_dealt": "votes dealt to A and B at random, since one side always wins",
     "images": "images replaced by a placeholder",
     "tool_calls": "tool calls replaced by a placeholder",
+    "other_parts": "other parts replaced by a placeholder",
     "ids_made_unique": "ids made unique",
     "went_on_differently": "conversations that go on differently, joined to the last answer",
 }

@@ -92,9 +92,12 @@ class Reader:
             raise BadRow(f"{', '.join(names)} are lists: the file's other rows hold texts")
 
     def _answer(self, name: str, value: object, mended: Counter[str]) -> list[str | None]:
-        if self.answers is Kind.TURNS:
-            return turns_of(name, value)
-        return [text_of(name, value, mended)]
+        if self.answers is not Kind.TURNS:
+            return [text_of(name, value, mended)]
+        turns = turns_of(name, value)
+        if self.prompt is not Kind.TURNS and len(turns) != 1:
+            raise BadRow(f"{name} has {len(turns)} texts to one prompt: expected one")
+        return turns
 
     def _context(self, row: Row, mended: Counter[str]) -> Conversation:
         """What was said before the answers, and in the system prompt."""
@@ -129,7 +132,7 @@ def reader(found: Found, sample: Sequence[Row]) -> Reader:
 
 
 def _cells(sample: Sequence[Row], name: str) -> list[object]:
-    return [row[name] for row in sample if not blank(row.get(name))]
+    return [row[name] for row in sample if not blank(row.get(name)) and row[name] != []]
 
 
 def _native(sample: Sequence[Row], name: str) -> bool:
