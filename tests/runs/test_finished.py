@@ -220,7 +220,7 @@ def test_a_run_is_read_from_mlflow_as_it_was_recorded(repository, recorded, pref
     result, texts = finished.fetch(prefix + recorded)
     assert texts is None and result.name == prefix + recorded
     assert result.metrics == expected.metrics and result.params == expected.params
-    assert result.folds == expected.folds and result.votes == expected.votes
+    assert result.folds == expected.folds and result.raw_votes == expected.raw_votes
     pd.testing.assert_frame_equal(result.rows, expected.rows)
     for curve, same in zip(result.curves, expected.curves, strict=True):
         pd.testing.assert_frame_equal(curve, same)

@@ -34,10 +34,10 @@ from tests.support.trained import FOLDS, Trained
 pytestmark = pytest.mark.rounding
 
 BAD = {  # a row's fields behind its id, and what its reason says
-    "not-json": (["plain text", '["a"]', '["b"]'], "prompt is no JSON list of turns"),
+    "not-json": (["plain text", '["a"]', '["b"]'], "prompt is no JSON or Python list of turns"),
     "no-turns": (["[]", "[]", "[]"], "prompt has no turns"),
     "a-number": (['["p"]', "[1]", '["b"]'], "response_a has a turn that is no text"),
-    "short": (['["p"]', '["a"]'], "response_b is no JSON list of turns"),
+    "short": (['["p"]', '["a"]'], "response_b is no JSON or Python list of turns"),
     "surplus": (['["p"]', '["a"]', '["b"]', "more"], "1 more fields than the header"),
 }
 
@@ -178,9 +178,13 @@ def submission(trained, test_csv) -> Path:
     part = pd.read_parquet(kept)
     part.loc[1, list(WINNERS)] = [0.5, 0.25, 0.25]
     part.to_parquet(kept)
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        contextlib.redirect_stderr(printed),
+        pytest.raises(SystemExit) as ended,
+    ):
         trained.call(predict.main, *command[2:])
-    trained.output = printed.getvalue()
+    trained.output, trained.code = printed.getvalue(), ended.value.code
     return trained.path / "out/submission.csv"
 
 
@@ -205,7 +209,9 @@ def test_rows_that_cannot_be_read_get_the_prior_and_are_listed(test_csv, submiss
         assert given[row - 1] == id_
         assert classes(found)[row - 1] == pytest.approx(prior)
         assert (BAD[id_][1] if id_ else "id is missing") in reason
-    assert "6 of them could not be read" in trained.output and "326 rows" in trained.output
+    assert "326 rows" in trained.output and trained.code == 1
+    last = trained.output.splitlines()[-1]
+    assert "6 of them could not be read" in last and "allows 1.00% of the rows" in last
 
 
 def test_a_killed_prediction_goes_on_where_it_was(submission, trained):
@@ -286,10 +292,14 @@ def test_parts_are_kept_for_one_input_and_one_model_only(here, tmp_path):
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
-        (None, [], "is no file: expected a .csv"),
-        ("", [], "lacks the column id, prompt"),
-        ("id,prompt,response_a\n1,2,3\n", [], "lacks the column response_b"),
-        ("id,prompt,response_a,response_b\n", [], "no rows below its header"),
+        (None, [], "is no file: expected a file in one of .csv, .tsv"),
+        ("", [], "holds no rows: nothing to predict"),
+        (
+            "id,prompt,response_a\n1,2,3\n",
+            [],
+            "no known layout: found the columns id, prompt, resp",
+        ),
+        ("id,prompt,response_a,response_b\n", [], "holds no rows: nothing to predict"),
         ("id,prompt,response_a,response_b\n1,2,3,4\n", ["--experiment", "nobody"], "nobody"),
         ("id,prompt,response_a,response_b\n1,2,3,4\n", ["--output", "s.txt"], "a .csv file"),
         ("id,prompt,response_a,response_b\n1,2,3,4\n", ["--output", "in.csv"], "overwrite"),
@@ -307,7 +317,9 @@ def test_a_wrong_call_says_what_is_wrong(here, capsys, monkeypatch, content, arg
 
 
 def test_a_file_that_is_cut_short_is_named_with_its_last_row(here, capsys):
-    whole = write_csv(here.path / "whole.csv.gz", rows_of(here.battles()) * 20).read_bytes()
+    texts = [np.random.default_rng(i).bytes(500).hex() for i in range(100)]  # hard to pack
+    rows = [[text[:9], *[json.dumps([text])] * 3] for text in texts]
+    whole = write_csv(here.path / "whole.csv.gz", rows).read_bytes()
     (here.path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SystemExit):
         here.call(predict.main, "--input", "cut.csv.gz", "--output", "cut.csv")
