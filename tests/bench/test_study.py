@@ -66,6 +66,7 @@ def votes() -> pd.DataFrame:
 def repository(tmp_path_factory, votes) -> Path:
     """A folder with two seeds of gemma, one of llama, and gemma trained on half of the votes."""
     root = tmp_path_factory.mktemp("repository")
+    shutil.copy(REPO / "params.yaml", root)
     results = root / "docs/results"
     results.mkdir(parents=True)
     ship(results / "gemma-2", votes, "tiny-gemma", seed=2)

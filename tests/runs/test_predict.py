@@ -328,7 +328,9 @@ def test_a_wrong_call_says_what_is_wrong(here, capsys, monkeypatch, content, arg
 
 
 def test_a_file_that_is_cut_short_is_named_with_its_last_row(here, capsys):
-    whole = write_csv(here.path / "whole.csv.gz", rows_of(here.battles()) * 20).read_bytes()
+    texts = [np.random.default_rng(i).bytes(500).hex() for i in range(100)]  # hard to pack
+    rows = [[text[:9], *[json.dumps([text])] * 3] for text in texts]
+    whole = write_csv(here.path / "whole.csv.gz", rows).read_bytes()
     (here.path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SystemExit):
         here.call(predict.main, "--input", "cut.csv.gz", "--output", "cut.csv")
