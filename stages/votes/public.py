@@ -1,4 +1,4 @@
-"""The public arena votes, from the hub or from Kaggle, and the record of what came.
+"""Public sets of votes, from the hub or from Kaggle, and the record of what came.
 
 Both need the user's own account where the source asks for one: the hub's token as its client finds
 it (HF_TOKEN, `hf auth login`; another hub by HF_ENDPOINT), and Kaggle's own command line client.
@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 
 import httpx2
@@ -23,30 +24,53 @@ from stages.votes.files import read_rows
 from stages.votes.layouts import Meanings, recognise
 from stages.votes.reading import peek
 
-DATASET = "lmarena-ai/arena-human-preference-55k"
+SETS = {  # by name: the owner on the hub, and the pattern of the files of votes
+    "arena-human-preference-55k": ("lmarena-ai", "train.csv"),
+    "arena-human-preference-100k": ("lmarena-ai", "data/*.parquet"),
+    "arena-human-preference-140k": ("lmarena-ai", "data/*.parquet"),
+    "mt_bench_human_judgments": ("lmsys", "data/human-*.parquet"),
+    "ultrafeedback_binarized": ("HuggingFaceH4", "data/train_prefs-*.parquet"),
+    "hh-rlhf": ("Anthropic", "*-*/train.jsonl.gz"),
+    "HelpSteer2": ("nvidia", "preference/preference.jsonl.gz"),
+    "HelpSteer3": ("nvidia", "preference/train.jsonl.gz"),
+    "reward-bench": ("allenai", "data/filtered-*.parquet"),
+    "Skywork-Reward-Preference-80K-v0.2": ("Skywork", "data/train-*.parquet"),
+    "SHP": ("stanfordnlp", "*/train.json"),
+}
+ARENA = "arena-human-preference-55k"
 COMPETITION = "lmsys-chatbot-arena"
-FILE = "train.csv"  # in both places
+FILE = "train.csv"  # of the competition
 
 
-def from_hub(folder: Path) -> tuple[Path, dict]:
-    """Download the data set's votes into a folder.
+def from_hub(folder: Path, name: str) -> tuple[list[Path], dict]:
+    """Download a data set's votes into a folder.
 
     Returns:
-        The file; its source, id and revision, which is the commit on the hub.
+        The files; their source, id and revision, which is the commit on the hub.
 
     Raises:
         UserError: the hub refuses, lacks or cannot be asked for it.
     """
-    with _explained():
-        commit = HfApi().dataset_info(DATASET).sha
-        path = hf_hub_download(
-            DATASET, FILE, repo_type="dataset", revision=commit, local_dir=folder
-        )
-    return Path(path), {"source": "hub", "id": DATASET, "revision": commit}
+    owner, pattern = SETS[name]
+    id_ = f"{owner}/{name}"
+    with _explained(id_, pattern):
+        info = HfApi().dataset_info(id_)
+        files = sorted(s.rfilename for s in info.siblings or [] if fnmatch(s.rfilename, pattern))
+        if not files:
+            raise UserError(_lacking(id_, pattern))
+        paths = [
+            hf_hub_download(id_, file, repo_type="dataset", revision=info.sha, local_dir=folder)
+            for file in files
+        ]
+    return [Path(path).resolve() for path in paths], {
+        "source": "hub",
+        "id": id_,
+        "revision": info.sha,
+    }
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(id_: str, pattern: str) -> Iterator[None]:
     """Turn the hub's errors into what the user can do about them."""
     try:
         yield
@@ -54,37 +78,46 @@ def _explained() -> Iterator[None]:
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
         unreached = isinstance(error, errors.LocalEntryNotFoundError)
         cause = error.__cause__ if unreached else None
-        raise UserError(_advice(cause or error)) from None
+        raise UserError(_advice(cause or error, id_, pattern)) from None
 
 
-def _advice(error: BaseException) -> str:
-    page = f"{constants.ENDPOINT}/datasets/{DATASET}"
+def _lacking(id_: str, pattern: str) -> str:
+    other = "--source kaggle" if id_.endswith(ARENA) else "another set"
+    return (
+        f"the hub has no {pattern} of {id_} (HTTP 404): look at "
+        f"{constants.ENDPOINT}/datasets/{id_}; if it is gone, try {other}, or bring any file of "
+        "votes and name it in data.raw"
+    )
+
+
+def _advice(error: BaseException, id_: str, pattern: str) -> str:
+    page = f"{constants.ENDPOINT}/datasets/{id_}"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError) or status in (401, 403):
         return (
-            f"the hub refuses {DATASET} (HTTP {status}): accept its terms on {page}, then log in "
+            f"the hub refuses {id_} (HTTP {status}): accept its terms on {page}, then log in "
             "with `hf auth login` or set HF_TOKEN to a token of that account that may read it"
         )
     if status == 404:
-        return (
-            f"the hub has no {FILE} of {DATASET} (HTTP 404): look at {page}; if it is gone, try "
-            "--source kaggle, or bring any file of votes and name it in data.raw"
-        )
+        return _lacking(id_, pattern)
     return (
-        f"{DATASET} could not be fetched from {constants.ENDPOINT} ({type(error).__name__}: "
+        f"{id_} could not be fetched from {constants.ENDPOINT} ({type(error).__name__}: "
         f"{error}): check the network, HF_ENDPOINT, HF_HUB_OFFLINE and the disk, and run again"
     )
 
 
-def from_kaggle(folder: Path) -> tuple[Path, dict]:
+def from_kaggle(folder: Path, name: str) -> tuple[list[Path], dict]:
     """Download the competition's votes into a folder, with the user's own client and account.
 
     Returns:
         The file; its source, id and revision, which is None: Kaggle gives none.
 
     Raises:
-        UserError: the client is not installed, does not succeed, or brings something else.
+        UserError: Kaggle has no such set; the client is not installed, does not succeed, or
+            brings something else.
     """
+    if name != ARENA:
+        raise UserError(f"--source kaggle: it has only {ARENA}, and not {name}")
     client = shutil.which("kaggle")
     if client is None:
         raise UserError(
@@ -102,7 +135,7 @@ def from_kaggle(folder: Path) -> tuple[Path, dict]:
         )
     if packed.exists():
         _unpack(packed, path)
-    return path, {"source": "kaggle", "id": COMPETITION, "revision": None}
+    return [path], {"source": "kaggle", "id": COMPETITION, "revision": None}
 
 
 def _unpack(packed: Path, path: Path) -> None:
@@ -116,24 +149,40 @@ def _unpack(packed: Path, path: Path) -> None:
 SOURCES = {"hub": from_hub, "kaggle": from_kaggle}
 
 
-def fetch(source: str, folder: Path) -> tuple[Path, dict]:
+def fetch(source: str, folder: Path, name: str = ARENA) -> tuple[Path, dict]:
     """Bring the votes of a source into a folder, whole or not at all.
 
     Returns:
-        The file, and the record that is written beside it: source, id, revision, file, sha256,
-        bytes, rows, fetched_at.
+        The file, or the folder of several; and the record that is written beside it: source, id,
+        revision, files with the SHA-256 of each, bytes, rows, fetched_at.
 
     Raises:
         UserError: nothing came, or it is no file of votes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as partial:
-        path, record = SOURCES[source](Path(partial))
-        record |= _describe(path)
-        final = folder / f"{record['id'].rpartition('/')[2]}.csv"
-        path.replace(final)
-    write_json(final.with_suffix(".source.json"), record)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
+        partial = Path(temporary).resolve()
+        paths, record = SOURCES[source](partial, name)
+        record |= _describe(paths, partial)
+        final = folder / record["id"].rpartition("/")[2]
+        if len(paths) == 1:
+            final = final.with_name(final.name + "".join(paths[0].suffixes[-2:]))
+            paths[0].replace(final)
+        else:
+            _replace_folder(paths, partial, final)
+    write_json(final.with_name(f"{record['id'].rpartition('/')[2]}.source.json"), record)
     return final, record
+
+
+def _replace_folder(paths: list[Path], partial: Path, final: Path) -> None:
+    """Put files, without the folders that they came in, in place of what an earlier fetch left."""
+    whole = partial / "whole"
+    whole.mkdir()
+    for path in paths:
+        path.replace(whole / "-".join(path.relative_to(partial).parts))
+    if final.exists():
+        final.replace(partial / "old")
+    whole.replace(final)
 
 
 def _rows(path: Path) -> int:
@@ -143,21 +192,23 @@ def _rows(path: Path) -> int:
         UserError: it is none.
     """
     sample, rows = peek(read_rows(path))
-    recognise(sample, str(path), Meanings({}, {}))
+    recognise(sample, str(path), Meanings({}, dict.fromkeys((1, 2, 3), 1.0)))
     return sum(1 for _ in rows)
 
 
-def _describe(path: Path) -> dict:
+def _describe(paths: list[Path], folder: Path) -> dict:
     try:
-        rows = _rows(path)
+        rows = sum(map(_rows, paths))
     except UserError as error:
         raise UserError(f"what came is no file of votes, and is not kept: {error}") from None
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "file": FILE,
-        "sha256": sha256,
-        "bytes": path.stat().st_size,
+        "files": {str(path.relative_to(folder)): _sha256(path) for path in paths},
+        "bytes": sum(path.stat().st_size for path in paths),
         "rows": rows,
         "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """The public votes from a server that answers as the hub does, and from a stand-in for Kaggle."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -39,6 +40,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.content = VOTES
+        self.dataset, self.files = DATASET, ["README.md", "train.csv"]
         self.refusals: dict[str, tuple[int, str]] = {}
         self.tokens: set[str | None] = set()
         self.stalls = False
@@ -61,10 +63,14 @@ class _Answer(BaseHTTPRequestHandler):
         if kind in self.server.refusals:
             status, code = self.server.refusals[kind]
             self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code})
-        elif self.path.partition("?")[0] == f"/api/datasets/{DATASET}":
-            body = json.dumps({"id": DATASET, "sha": COMMIT}).encode()
+        elif self.path.partition("?")[0] == f"/api/datasets/{self.server.dataset}":
+            siblings = [{"rfilename": name} for name in self.server.files]
+            found = {"id": self.server.dataset, "sha": COMMIT, "siblings": siblings}
+            body = json.dumps(found).encode()
             self._send(200, body, {"Content-Type": "application/json"})
-        elif self.path.partition("?")[0] == f"/datasets/{DATASET}/resolve/{COMMIT}/train.csv":
+        elif self.path.partition("?")[0] in [
+            f"/datasets/{self.server.dataset}/resolve/{COMMIT}/{name}" for name in self.server.files
+        ]:
             etag = hashlib.sha256(self.server.content).hexdigest()
             headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
             self._send(200, self.server.content, headers)
@@ -159,8 +165,7 @@ def test_the_hubs_votes_come_whole_with_a_record_and_the_next_steps(workspace, h
         "source": "hub",
         "id": DATASET,
         "revision": COMMIT,
-        "file": "train.csv",
-        "sha256": hashlib.sha256(VOTES).hexdigest(),
+        "files": {"train.csv": hashlib.sha256(VOTES).hexdigest()},
         "bytes": len(VOTES),
         "rows": 500,
     }
@@ -230,7 +235,10 @@ def test_kaggles_votes_come_through_the_users_own_client(workspace, tmp_path):
     assert path.read_bytes() == VOTES
     record = json.loads(path.with_suffix(".source.json").read_text(encoding="utf-8"))
     assert record["source"] == "kaggle" and record["revision"] is None
-    assert record["sha256"] == hashlib.sha256(VOTES).hexdigest() and record["rows"] == 500
+    assert (
+        record["files"] == {"train.csv": hashlib.sha256(VOTES).hexdigest()}
+        and record["rows"] == 500
+    )
 
 
 def test_what_kaggle_refuses_is_explained(workspace):
@@ -241,3 +249,41 @@ def test_what_kaggle_refuses_is_explained(workspace):
 
 def test_without_kaggles_client_it_says_how_to_get_it(workspace):
     assert "pip install kaggle" in workspace.error("--source", "kaggle")
+
+
+def test_a_set_of_several_files_comes_by_name_as_a_folder(workspace, hub):
+    hub.dataset = "Anthropic/hh-rlhf"
+    kinds = ("harmless-base", "helpful-base")
+    hub.files = [f"{kind}/{part}.jsonl.gz" for kind in kinds for part in ("train", "test")]
+    pair = {"chosen": "\n\nHuman: Why?\n\nAssistant: So."}
+    pair["rejected"] = "\n\nHuman: Why?\n\nAssistant: No."
+    hub.content = gzip.compress(json.dumps(pair).encode())
+    for _ in range(2):  # a second fetch takes the place of the first
+        out = workspace.run("hh-rlhf")
+    folder = workspace.raw / "hh-rlhf"
+    names = [f"{kind}-train.jsonl.gz" for kind in kinds]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert "data/raw/hh-rlhf: 2 rows" in out and "dvc add data/raw/hh-rlhf" in out
+    record = json.loads((workspace.raw / "hh-rlhf.source.json").read_text(encoding="utf-8"))
+    assert record["revision"] == COMMIT and set(record["files"]) == {
+        f"{kind}/train.jsonl.gz" for kind in kinds
+    }
+
+
+def test_grades_come_by_name_as_one_file_with_its_endings(workspace, hub):
+    hub.dataset, hub.files = "nvidia/HelpSteer2", ["preference/preference.jsonl.gz"]
+    row = {"prompt": "Why?", "response_1": "So.", "response_2": "No.", "preference_strength": -2}
+    hub.content = gzip.compress(json.dumps(row).encode())
+    workspace.run("HelpSteer2")
+    assert (workspace.raw / "HelpSteer2.jsonl.gz").read_bytes() == hub.content
+
+
+def test_a_set_whose_files_have_moved_is_refused_in_words(workspace, hub):
+    hub.dataset, hub.files = "nvidia/HelpSteer3", ["README.md"]
+    assert "the hub has no preference/train.jsonl.gz of nvidia/HelpSteer3" in workspace.error(
+        "HelpSteer3"
+    )
+
+
+def test_kaggle_has_one_set_alone(workspace):
+    assert "it has only arena-human" in workspace.error("SHP", "--source", "kaggle")
