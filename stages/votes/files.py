@@ -151,6 +151,8 @@ def _csv_rows(text: io.TextIOWrapper, delimiter: str | None) -> Iterator[dict]:
     names = {mark: next(csv.reader([header], delimiter=mark), []) for mark in DELIMITERS}
     delimiter = delimiter or max(DELIMITERS, key=lambda mark: len(names[mark]))
     fields = next(csv.reader([header], delimiter=delimiter), [])
+    if twice := sorted({name for name in fields if name and fields.count(name) > 1}):
+        raise ValueError(f"its header has more than one column {', '.join(twice)}")
     yield from csv.DictReader(text, fields, restkey=SURPLUS, delimiter=delimiter, strict=True)
 
 
