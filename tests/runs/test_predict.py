@@ -243,7 +243,7 @@ def test_plain_texts_without_ids_are_read_from_another_layout(here, model, tmp_p
     battles = here.battles().head(4)
     single = battles.assign(**{name: [[turns[-1]] for turns in battles[name]] for name in TURNS})
     rows = [
-        {"instruction": p[0], "response1": a[0], "response2": b[0]}
+        {"instruction": p[0], "input": "", "response1": a[0], "response2": b[0]}
         for p, a, b in zip(*(single[name] for name in TURNS), strict=True)
     ]
     path = tmp_path / "test.jsonl"
