@@ -1,4 +1,4 @@
-"""Predict battles without votes: Kaggle's test.csv in, its submission format out.
+"""Predict battles without votes: any layout of votes in, Kaggle's submission format out.
 
 Every fold's model predicts every row in both orders; their mean, calibrated, is the prediction.
 A row that cannot be read gets the class shares of the training votes and is listed. Rows are
@@ -25,7 +25,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--input", type=Path, required=True, help="like Kaggle's test.csv")
+    parser.add_argument(
+        "--input", type=Path, required=True, help="votes, or such a file without votes"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a .csv file")
     add_model_options(parser)
     options = parser.parse_args()

@@ -15,6 +15,7 @@ from stages.config.paths import PARAMS
 from stages.config.versions import versions
 from stages.runs.ensemble import Ensemble
 from stages.runs.files import model_files
+from stages.votes.files import files_of
 from stages.votes.layouts import Row
 from stages.votes.reading import Reader
 from stages.votes.rows import TURNS, WINNERS, BadRow
@@ -93,7 +94,7 @@ def fingerprint(path: Path, folder: Path) -> str:
     """Of the input, the model, the code and the libraries: parts are kept under it."""
     model = model_files(load(folder / PARAMS))
     code = sorted(CODE.rglob("*.py"))
-    files = [path, *(folder / name for name in model), *code]
+    files = [*files_of(path), *(folder / name for name in model), *code]
     parts = {"files": [_digest(file) for file in files], "versions": versions()}
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

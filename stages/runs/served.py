@@ -14,6 +14,7 @@ from mlflow.models import Model, ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
+from stages.votes.layouts import ASKED
 from stages.votes.rows import TURNS, WINNERS, BadRow
 from stages.votes.texts import from_texts
 
@@ -21,7 +22,7 @@ CODE = Path(__file__).parent.parent
 REQUIREMENTS = CODE.parent / "requirements.txt"
 ARTIFACT = "outs"  # a folder laid out as the repository
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec("string", name) for name in TURNS]),
+    inputs=Schema([ColSpec("string", name, required=False) for name in ASKED]),
     outputs=Schema([ColSpec("double", name) for name in WINNERS]),
 )
 EXAMPLE = pd.DataFrame(
@@ -48,11 +49,11 @@ class PreferenceModel(PythonModel):
         """Calibrated probabilities, a row a battle, of WINNERS.
 
         Args:
-            model_input: prompt, response_a and response_b: texts, or lists of turns,
-                as they are or as JSON.
+            model_input: prompt, response_a and response_b, or another layout of votes: see
+                stages.votes.texts.from_texts.
 
         Raises:
-            MlflowException: a value is neither; the server answers with status 400.
+            MlflowException: a row cannot be read; the server answers with status 400.
         """
         try:
             battles = from_texts(model_input)

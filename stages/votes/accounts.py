@@ -17,8 +17,9 @@ from stages.votes.conversations import clean
 from stages.votes.dealing import deal
 from stages.votes.files import read_rows
 from stages.votes.labels import TARGETS
-from stages.votes.layouts import Meanings, Row, recognise
+from stages.votes.layouts import Meanings, Row
 from stages.votes.reading import Reader, peek, reader
+from stages.votes.recognition import recognise
 from stages.votes.rows import BadRow
 from stages.votes.verdicts import Verdict, label_of, word
 

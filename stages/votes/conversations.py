@@ -80,8 +80,12 @@ class Pair:
 def listed(value: object) -> object:
     """The list that a cell is or writes, as JSON or as Python does; None if it is none.
 
+    A single message is a list of one.
+
     What numpy prints, lists without commas, is none: Python would join their texts.
     """
+    if isinstance(value, dict):
+        return [value]
     if not isinstance(value, str):
         return value if isinstance(value, list) else None
     if not value.lstrip().startswith("["):
@@ -101,7 +105,7 @@ def looks_listed(value: object) -> bool:
     """Whether a cell is a list of texts or messages, or a text that begins and ends like one."""
     if isinstance(value, str):
         return bool(LIST.match(value)) and value.rstrip().endswith("]")
-    return isinstance(value, list)
+    return isinstance(value, (list, dict))
 
 
 def kind(cells: Sequence[object]) -> Kind:
@@ -118,7 +122,10 @@ def _kind(cell: object) -> Kind:
         items = listed(cell)
         told = isinstance(items, list) and items and isinstance(items[0], dict)
         return Kind.MESSAGES if told else Kind.TURNS
-    return Kind.TRANSCRIPT if is_transcript(cell) else Kind.TEXT
+    hh = isinstance(cell, str) and TRANSCRIPT.match(
+        cell
+    )  # HelpSteer2's are plain texts, but for some
+    return Kind.TRANSCRIPT if hh else Kind.TEXT
 
 
 def text_of(name: str, value: object, mended: Counter[str]) -> str:

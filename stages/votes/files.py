@@ -24,6 +24,7 @@ EXPECTED = f"expected a file in one of {KNOWN}, or a folder of such files"
 BATCH = 256  # rows of a table that are held at once
 SURPLUS = "\0"  # where csv.DictReader puts fields that no column has
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+Bytes = io.BufferedReader | gzip.GzipFile | zipfile.ZipExtFile  # each can peek and read in part
 DELIMITERS = ",;\t|"
 METADATA = ("dataset_info.json", "state.json", "dataset_dict.json")  # beside .arrow files
 
@@ -118,7 +119,7 @@ def _rows(path: Path, delimiter: str | None, encoding: str | None) -> Iterator[d
             yield from _json_rows(text, lines=ending != ".json")
 
 
-def _opened(path: Path, stack: ExitStack) -> tuple[str, io.BufferedReader]:
+def _opened(path: Path, stack: ExitStack) -> tuple[str, Bytes]:
     """The ending and the bytes of a file of text, unpacked."""
     packing = path.suffix.lower()
     if packing == ".zip":
@@ -127,12 +128,12 @@ def _opened(path: Path, stack: ExitStack) -> tuple[str, io.BufferedReader]:
         names = [name for name in names if not name.startswith("__MACOSX/")]
         if len(names) != 1:
             raise ValueError(f"it holds {names or 'no such file'} and not one file: unpack it")
-        ending, raw = kind(Path(names[0])), stack.enter_context(archive.open(names[0]))
-        return str(ending), io.BufferedReader(raw)  # type: ignore[arg-type]
+        raw = stack.enter_context(archive.open(names[0]))
+        return str(kind(Path(names[0]))), raw  # type: ignore[return-value]
     plain = stack.enter_context(path.open("rb"))
-    if packing != ".gz":
-        return str(kind(path)), plain
-    return str(kind(path)), io.BufferedReader(stack.enter_context(gzip.open(plain)))
+    if packing == ".gz":
+        return str(kind(path)), stack.enter_context(gzip.GzipFile(fileobj=plain))
+    return str(kind(path)), plain
 
 
 def _encoding(head: bytes) -> str:
@@ -151,6 +152,8 @@ def _csv_rows(text: io.TextIOWrapper, delimiter: str | None) -> Iterator[dict]:
     names = {mark: next(csv.reader([header], delimiter=mark), []) for mark in DELIMITERS}
     delimiter = delimiter or max(DELIMITERS, key=lambda mark: len(names[mark]))
     fields = next(csv.reader([header], delimiter=delimiter), [])
+    if twice := sorted({name for name in fields if name and fields.count(name) > 1}):
+        raise ValueError(f"its header has more than one column {', '.join(twice)}")
     yield from csv.DictReader(text, fields, restkey=SURPLUS, delimiter=delimiter, strict=True)
 
 

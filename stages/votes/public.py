@@ -21,8 +21,9 @@ from huggingface_hub import HfApi, constants, errors, hf_hub_download
 from stages.config.errors import UserError
 from stages.config.json_files import write_json
 from stages.votes.files import read_rows
-from stages.votes.layouts import Meanings, recognise
+from stages.votes.layouts import Meanings
 from stages.votes.reading import peek
+from stages.votes.recognition import recognise
 
 SETS = {  # by name: the owner on the hub, and the pattern of the files of votes
     "arena-human-preference-55k": ("lmarena-ai", "train.csv"),

@@ -21,7 +21,8 @@ from stages.votes.conversations import (
     turns_of,
 )
 from stages.votes.files import SURPLUS
-from stages.votes.layouts import Found, Row
+from stages.votes.layouts import Row
+from stages.votes.recognition import Found
 from stages.votes.rows import BadRow, blank
 
 SAMPLE = 1_000  # rows by which a file is known

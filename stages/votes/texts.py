@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages.config.data import Data
 from stages.config.errors import UserError
-from stages.votes.conversations import Conversation, Round, listed, of_answers
 from stages.votes.files import read_rows
-from stages.votes.layouts import MAPPED, Meanings, Row, recognise
+from stages.votes.layouts import MAPPED, Meanings, Row
 from stages.votes.reading import Reader, peek, reader
+from stages.votes.recognition import recognise
 from stages.votes.rows import TURNS, BadRow
 
 WITHOUT_VOTES = Meanings({}, {})
@@ -56,31 +57,32 @@ def battle_of(row: Row, reads: Reader) -> Mapping[str, object]:
 
 
 def from_texts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Battles from a frame of prompt, response_a and response_b.
+    """Battles from a frame in any layout, such as prompt, response_a and response_b.
 
     Args:
-        frame: a value is a text, which is one turn, or a list of them, as it is or as JSON.
+        frame: of texts, of lists of turns or messages, as they are or as JSON, or of transcripts.
+            Answers to a prompt that is a text are texts, too, even if they are written as lists.
 
     Returns:
-        The same columns as lists of turns, equal in number in each row.
+        TURNS, equal in number in each row, and the system prompt.
 
     Raises:
-        BadRow: a value is neither, with its column, and its row if there are several.
+        BadRow: a row cannot be read, with its number if there are several.
     """
-    rows = []
-    for number, values in enumerate(zip(*(frame[name] for name in TURNS), strict=True), start=1):
-        where = f"row {number}: " if len(frame) > 1 else ""
-        columns = zip(TURNS, values, strict=True)
-        prompts, a, b = (_turns(where + name, value) for name, value in columns)
-        context = Conversation([Round(prompt or "") for prompt in prompts])
-        rows.append(vars(of_answers(context, a, b, Counter())))
-    return pd.DataFrame(rows, columns=list(TURNS))
+    battles = []
+    for number, row in enumerate(frame.to_dict("records"), start=1):
+        given = {str(name): _plain(value) for name, value in row.items()}
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            found = recognise([given], "the request", WITHOUT_VOTES, labelled=False)
+            battles.append(battle_of(given, reader(found, [given])))
+        except (BadRow, UserError) as error:
+            where = f"row {number}: " if len(frame) > 1 else ""
+            raise BadRow(f"{where}{error}") from None
+    return pd.DataFrame(battles, columns=[*TURNS, "system"])
 
 
-def _turns(name: str, value: object) -> list[str | None]:
-    turns = listed(value)
-    if isinstance(turns, list) and turns and all(isinstance(t, str | None) for t in turns):
-        return turns
-    if isinstance(value, str):
-        return [value]
-    raise BadRow(f"{name}: expected a text or a list of texts, found {value!r:.40}")
+def _plain(value: object) -> object:
+    """A cell without numpy's types, which MLflow may make; None where there is none."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return None if value != value else value  # NaN is not itself

@@ -224,14 +224,16 @@ def test_the_parquet_twin_holds_the_same(submission):
     assert np.abs(classes(twin) - classes(read(submission))).max() < 1e-12
 
 
-@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet", "/shard-0.parquet"])
 def test_every_format_gives_the_same(here, model, tmp_path, ending, monkeypatch):
     battles = here.battles().head(5)
     path = tmp_path / f"test{ending}"
-    if ending == ".parquet":
+    path.parent.mkdir(exist_ok=True)
+    if ending.endswith(".parquet"):
         battles[["id", *TURNS]].to_parquet(path)
     else:
         write_csv(path, rows_of(battles))
+    path = path.parent if path.parent != tmp_path else path
     monkeypatch.setattr(predict, "Ensemble", lambda folder: model)
     here.call(predict.main, "--input", str(path), "--output", str(tmp_path / "s.csv"))
     assert np.abs(classes(read(tmp_path / "s.csv")) - model.predict(battles).final).max() < 1e-5

@@ -160,7 +160,7 @@ def test_the_model_is_recorded_once_with_signature_example_and_pins(trained, cli
     assert logged.status == "READY"
     folder = location(logged)
     info = Model.load(str(folder))
-    assert info.signature.inputs.input_names() == list(TURNS)
+    assert set(TURNS) < set(info.signature.inputs.input_names())
     assert info.signature.outputs.input_names() == list(WINNERS)
     assert "torch==" in (folder / "requirements.txt").read_text()
     assert (folder / "input_example.json").exists()
@@ -227,7 +227,7 @@ def test_served_probabilities_agree_with_the_out_of_fold_path(server, sample):
     ("content", "message"),
     [
         (records(response_b=...), "response_b"),
-        (records(prompt=7), "prompt"),
+        (records(prompt=["p", 7]), "prompt"),
         (records(response_a=None), "response_a"),
         (records(response_a=["a", 7]), "response_a"),
         ({"dataframe_records": "text"}, "must be a list of records"),
@@ -258,9 +258,26 @@ def test_turns_may_come_as_json_or_as_lists(server):
     assert np.abs(one - plain).max() > 1e-3  # the second turn is read
 
 
+def test_other_layouts_are_served_as_well(server):
+    said = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]
+    talks = [[said[0], said[1] | {"content": text}] for text in "ab"]
+    bodies = [
+        records(),
+        {"dataframe_records": [dict(zip(("chosen", "rejected"), talks, strict=True))]},
+        {"dataframe_records": [{"question": "p", "chosen": "a", "rejected": "b"}]},
+        {"dataframe_records": [{"input": "p", "output_1": "a", "output_2": "b"}]},
+    ]
+    first, *others = (probabilities(invoke(server, body)) for body in bodies)
+    assert all(np.abs(first - other).max() < 1e-6 for other in others)
+    listed, text = (
+        probabilities(invoke(server, records(response_a=answer))) for answer in ('["x"]', "x")
+    )
+    assert np.abs(listed - text).max() > 1e-6, "an answer to a text is a text"
+
+
 def test_long_input_is_shortened_not_refused(server):
     found = probabilities(
-        invoke(server, records(response_a="a long answer " * 20_000, prompt='["1", "2", "3"]'))
+        invoke(server, records(response_a="a long answer " * 20_000, prompt=["1", "2", "3"]))
     )
     assert found.sum() == pytest.approx(1)
 

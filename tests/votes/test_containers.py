@@ -142,6 +142,11 @@ HEADER = ",".join(["id", *TURNS, *WINNERS])
         ("votes.csv", f'{HEADER}\n1,"[""never closed'.encode(), ["cannot be read"]),
         (
             "votes.csv",
+            f"{HEADER},prompt\n1,2,3,4,5,6,7,8".encode(),
+            ["more than one column prompt"],
+        ),
+        (
+            "votes.csv",
             HEADER.replace("winner_tie", "winner_ties").encode() + b"\n1,2,3,4,5,6,7",
             ["no known layout", "winner_ties", "data.columns"],
         ),

@@ -326,6 +326,40 @@ def test_one_answer_to_several_turns_is_that_to_the_last(tmp_path):
     assert turns(frame(written(tmp_path, rows))) == DOUBLE
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"question": ASK["content"], "system": "Be brief."},
+        {"instruction": ASK["content"], "input": "", "system": "Be brief."},
+        {"messages": [{"role": "system", "content": "Be brief."}, ASK]},
+        {"conversations": [{"from": "human", "value": ASK["content"]}], "system": "Be brief."},
+    ],
+)
+@pytest.mark.parametrize("answers", [(GOOD["content"], BAD["content"]), (GOOD, BAD)])
+def test_chosen_and_rejected_answers_stand_beside_a_prompt_of_any_name(tmp_path, asked, answers):
+    """None is read as the beginning that two answers share."""
+    chosen, rejected = answers
+    rows = [asked | {"id": n, "chosen": chosen, "rejected": rejected} for n in range(2)]
+    battles = frame(written(tmp_path, rows))
+    assert battles.system.tolist() == ["Be brief."] * 2
+    for place, label in enumerate(battles.label):
+        prompt, *sides = turns(battles, place)
+        assert (prompt, sides[label]) == ([ASK["content"]], [GOOD["content"]])
+
+
+def test_transcripts_among_plain_prompts_are_read_as_such(tmp_path):
+    talk = "Why?\n<extra_id_1>Assistant\nSo.\n<extra_id_1>User\nAnd at dusk?"
+    answers = {"response_1": "Red.", "response_2": "Green."}
+    rows = [
+        {"prompt": prompt, **answers, "preference_strength": strength}
+        for prompt, strength in ((talk, -1), ("Why?", 2), (talk, 0))
+    ]
+    part = written(tmp_path, rows)
+    assert part.quarantine.empty
+    assert turns(frame(part)) == (["Why?", "And at dusk?"], ["So.", "Red."], ["So.", "Green."])
+    assert turns(frame(part), 1) == (["Why?"], ["Red."], ["Green."])
+
+
 def test_dealt_votes_depend_on_seed_and_id_alone(tmp_path):
     rows = [{"id": n, "prompt": f"{n}?", "chosen": "yes", "rejected": "no"} for n in range(60)]
     first, again = (frame(written(tmp_path, order)) for order in (rows, rows[::-1]))
