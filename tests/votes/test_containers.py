@@ -151,6 +151,7 @@ HEADER = ",".join(["id", *TURNS, *WINNERS])
             ["no known layout", "winner_ties", "data.columns"],
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # workers must agree on them
 )
 def test_a_file_that_cannot_be_used_is_named_with_what_was_expected(tmp_path, name, content, parts):
     path = tmp_path / name
