@@ -74,7 +74,7 @@ def test_a_recorded_run_reads_as_the_revision_it_came_from(clone, monkeypatch):
     )
     recorded, texts = finished.fetch(run.info.run_id)
     tracked, battles = finished.fetch("gemma-tiny")
-    assert recorded.metrics == tracked.metrics and recorded.votes == tracked.votes
+    assert recorded.metrics == tracked.metrics and recorded.raw_votes == tracked.raw_votes
     pd.testing.assert_frame_equal(recorded.rows, tracked.rows)
     assert [f["gates"] for f in recorded.folds] == [f["gates"] for f in tracked.folds]
     assert texts is None and set(tracked.rows.id) <= set(battles.id)
