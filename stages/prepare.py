@@ -7,7 +7,7 @@ from stages.config.paths import PREPARE_METRICS, QUARANTINE
 from stages.votes.accounts import prepare
 from stages.votes.battles import write
 from stages.votes.parts import join, read_auxiliary, tell
-from stages.votes.quarantine import check_quarantine
+from stages.votes.quarantine import set_aside
 
 
 @stage
@@ -15,10 +15,8 @@ def main() -> None:
     """Read data.raw and what `auxiliary` made; write the table, the quarantine and the metrics."""
     params = load()
     own = prepare(params.data, params.data, params.seed)
-    QUARANTINE.parent.mkdir(parents=True, exist_ok=True)
-    own.quarantine.to_csv(QUARANTINE, index=False, encoding="utf-8")
-    limit, rows = params.data.max_quarantined, own.counts["rows_in"]
-    check_quarantine(own.quarantine, rows, limit, QUARANTINE)
+    limit = params.data.max_quarantined
+    set_aside(own.quarantine, own.counts["rows_in"], limit, QUARANTINE)
     battles, quarantine, metrics = join([own, *read_auxiliary(params.data)])
     quarantine.to_csv(QUARANTINE, index=False, encoding="utf-8")
     write(battles)

@@ -1,6 +1,6 @@
 """The section `data` of params.yaml: files of votes, and how they are read."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
@@ -32,6 +32,14 @@ class File(Section):
             raise ValueError("one file or folder; list further ones in data.auxiliary")
         return given
 
+    @property
+    def mapped(self) -> dict[str, tuple[str, ...]]:
+        """Their columns by our names, one or several each."""
+        return {
+            name: (theirs,) if isinstance(theirs, str) else tuple(theirs)
+            for name, theirs in self.columns.items()
+        }
+
     @field_validator("labels")
     @classmethod
     def _sum_to_one(cls, labels: dict) -> dict:
@@ -52,6 +60,10 @@ class Auxiliary(File):
 class Data(File):
     """The raw votes."""
 
+    # Its role, which an Auxiliary may choose.
+    source: ClassVar[None] = None
+    weight: ClassVar[float] = 1.0
+    training_only: ClassVar[bool] = False
     max_quarantined: Share  # share of unreadable rows above which `prepare` stops
     ties: Literal["keep", "drop"] = "keep"
     grades: dict[Positive, Annotated[float, Field(ge=0.5, le=1)]]  # of the better answer

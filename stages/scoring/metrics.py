@@ -4,6 +4,7 @@ A new one is a function in stages.scoring.scores and a line in `quality`.
 """
 
 import math
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def evaluate(
     found = intervals(gains(votes, probabilities), votes.weights, groups, settings, seed)
     found |= {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
     start = reference(offset)
-    low, high = (float(found[f"gain_over_{start}{end}"] or 0) for end in ("_low", "_high"))
+    low, high = (cast(float, found[f"gain_over_{start}{end}"]) for end in ("_low", "_high"))
     metrics = {
         **quality(votes, ab, ba),
         "prior_log_loss": ladder["prior"]["log_loss"],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 
-from stages.config.data import Auxiliary, Data, File
+from stages.config.data import Auxiliary, Data
 from stages.config.errors import UserError
 from stages.votes.battles import COLUMNS, NAMES, checked, unique
 from stages.votes.conversations import clean
@@ -26,15 +26,17 @@ from stages.votes.verdicts import Verdict, label_of, word
 BATCH = 2_000  # rows that are held as Python's objects at once
 QUARANTINE = ["source", "row", "id", "reason"]
 MENDED = (  # what may have to be put in place for a battle
-    *(
-        "null_turns",
-        "padded_turns",
-        "replaced_surrogates",
-        "values_as_text",
-        "images",
-        "tool_calls",
-    ),
-    *("other_parts", "final_answers_only", "went_on_differently", "ids_made", "ids_made_unique"),
+    "null_turns",
+    "padded_turns",
+    "replaced_surrogates",
+    "values_as_text",
+    "images",
+    "tool_calls",
+    "other_parts",
+    "final_answers_only",
+    "went_on_differently",
+    "ids_made",
+    "ids_made_unique",
 )
 
 
@@ -55,7 +57,7 @@ class Prepared:
     layout: str
 
 
-def prepare(file: File, data: Data, seed: int) -> Prepared:
+def prepare(file: Data | Auxiliary, data: Data, seed: int) -> Prepared:
     """Turn the rows of a file into battles.
 
     Every vote is kept; a row may hold several. Only a row that is repeated whole, its id included,
@@ -73,11 +75,8 @@ def prepare(file: File, data: Data, seed: int) -> Prepared:
     if not sample:
         raise UserError(f"{path} holds no rows: expected votes, a row each")
     meanings = Meanings({word(value): m for value, m in file.labels.items()}, data.grades)
-    columns = {
-        name: (of,) if isinstance(of, str) else tuple(of) for name, of in file.columns.items()
-    }
-    found = recognise(sample, str(path), meanings, file.format, columns)
-    account = Account(reader(found, sample), file, data.ties)
+    found = recognise(sample, str(path), meanings, file.format, file.mapped)
+    account = Account(reader(found, sample), file, data.ties, source_of(file))
     tables = [checked(battles) for battles in _batches(account, rows)]
     battles, dealt = deal(pyarrow.concat_tables([COLUMNS.empty_table(), *tables]), seed)
     quarantine = pd.DataFrame(account.bad, columns=QUARANTINE)
@@ -85,12 +84,10 @@ def prepare(file: File, data: Data, seed: int) -> Prepared:
     return Prepared(battles, quarantine, counts, account.reader.words)
 
 
-def source_of(file: File) -> str:
+def source_of(file: Data | Auxiliary) -> str:
     """The name of a file's votes in the table."""
-    if isinstance(file, Auxiliary) and file.source:
-        return file.source
     path = Path(file.raw)
-    return path.name.removesuffix("".join(path.suffixes)) or path.name
+    return file.source or path.name.removesuffix("".join(path.suffixes)) or path.name
 
 
 def _batches(account: "Account", rows: Iterable[Row]) -> Iterator[list[dict]]:
@@ -104,8 +101,9 @@ class Account:
     """Where each row of a file ends, and what its battles are."""
 
     reader: Reader
-    file: File
+    file: Data | Auxiliary
     ties: str
+    source: str
     bad: list[dict] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
@@ -122,7 +120,7 @@ class Account:
             verdicts = self.reader.found.votes(row)
             weight = self._weight(row)
         except BadRow as error:
-            where = (source_of(self.file), number, id_, str(error))
+            where = (self.source, number, id_, str(error))
             self.bad.append(dict(zip(QUARANTINE, where, strict=True)))
             return []
         if id_ is not None and self._repeated(row):
@@ -147,7 +145,7 @@ class Account:
 
     def _made(self, number: int) -> str:
         self.mended["ids_made"] += 1
-        return f"{source_of(self.file)}-{number}"
+        return f"{self.source}-{number}"
 
     def _weight(self, row: Row) -> float:
         given = self.reader.found.other(row, "weight") or "1"
@@ -157,13 +155,12 @@ class Account:
             weight = 0.0
         if not 0 < weight < float("inf"):
             raise BadRow(f"weight is {given:.20}: expected a number above 0")
-        return weight * (self.file.weight if isinstance(self.file, Auxiliary) else 1.0)
+        return weight * self.file.weight
 
     def _others(self, row: Row) -> dict:
         texts = {name: self.reader.found.other(row, name) for name in NAMES}
         known = {name: clean(text, self.mended) for name, text in texts.items() if text is not None}
-        training_only = isinstance(self.file, Auxiliary) and self.file.training_only
-        return {**dict.fromkeys(NAMES), **known, "training_only": training_only}
+        return {**dict.fromkeys(NAMES), **known, "training_only": self.file.training_only}
 
     def _vote(self, id_: str, verdict: Verdict) -> dict:
         wanted = f"{id_}/{verdict.annotator}" if verdict.annotator else id_
@@ -171,7 +168,7 @@ class Account:
         self.mended["ids_made_unique"] += found != wanted
         return {
             "id": found,
-            "source": source_of(self.file),
+            "source": self.source,
             "label": label_of(verdict.target),
             **dict(zip(TARGETS, verdict.target, strict=True)),
             "both_bad": verdict.both_bad,

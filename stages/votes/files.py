@@ -56,7 +56,7 @@ def read_rows(path: Path, delimiter: str | None = None, encoding: str | None = N
         except (OSError, EOFError, ValueError, LookupError, zlib.error, csv.Error) as error:
             where = f" behind row {number}" if number else ""
             raise UserError(f"{file} cannot be read{where} ({error}): {EXPECTED}") from None
-        except (RecursionError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+        except (RuntimeError, zipfile.BadZipFile) as error:
             raise UserError(f"{file} cannot be read ({error}): {EXPECTED}") from None
 
 

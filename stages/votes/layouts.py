@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from stages.votes.rows import TURNS, WINNERS
 from stages.votes.verdicts import WORDS, Verdict, by_grade, by_shares, by_word
 
-Names = tuple[
-    str, ...
-]  # of their columns: several texts are joined, several labels are several votes
+# Of their columns: several texts are joined, several labels are several votes.
+Names = tuple[str, ...]
 Row = Mapping[str, object]
 Read = Callable[["Layout", Row, "Meanings"], list[Verdict]]
 

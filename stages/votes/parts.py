@@ -16,7 +16,7 @@ from stages.config.paths import auxiliary
 from stages.votes.accounts import Prepared
 from stages.votes.battles import joined
 from stages.votes.labels import LABELS
-from stages.votes.quarantine import check_quarantine
+from stages.votes.quarantine import set_aside
 from stages.votes.summary import agreement, describe, shares
 
 BATTLES, QUARANTINE, COUNTS = "battles.parquet", "quarantine.csv", "counts.json"
@@ -28,10 +28,7 @@ def save(part: Prepared, folder: Path, max_quarantined: float) -> None:
     Raises:
         UserError: too many of its rows cannot be used.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    part.quarantine.to_csv(folder / QUARANTINE, index=False, encoding="utf-8")
-    rows, listed = part.counts["rows_in"], folder / QUARANTINE
-    check_quarantine(part.quarantine, rows, max_quarantined, listed)
+    set_aside(part.quarantine, part.counts["rows_in"], max_quarantined, folder / QUARANTINE)
     pq.write_table(part.battles, folder / BATTLES)
     write_json(folder / COUNTS, {"layout": part.layout, **part.counts})
 

@@ -8,6 +8,13 @@ import pandas as pd
 from stages.config.errors import UserError
 
 
+def set_aside(quarantine: pd.DataFrame, rows_in: int, limit: float, path: Path) -> None:
+    """Write the bad rows of a file, and then stop if they are too many; see check_quarantine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    quarantine.to_csv(path, index=False, encoding="utf-8")
+    check_quarantine(quarantine, rows_in, limit, path)
+
+
 def check_quarantine(quarantine: pd.DataFrame, rows_in: int, limit: float, listed: Path) -> None:
     """Stop when more than the allowed share of the rows is bad, or all of them.
 

@@ -38,8 +38,7 @@ def open_file(path: Path, data: Data) -> tuple[Reader, Iterable[Row]]:
 
 def _mapped(data: Data, row: Row) -> dict[str, tuple[str, ...]]:
     """The columns that the votes' file was read by, if this one has them, too."""
-    columns = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in data.columns.items()}
-    mapped = {name: of for name, of in columns.items() if name in MAPPED and name != "label"}
+    mapped = {name: of for name, of in data.mapped.items() if name in MAPPED and name != "label"}
     there = all(name in row for of in mapped.values() for name in of)
     return mapped if there else {}
 
