@@ -10,7 +10,7 @@ import uvicorn
 
 from stages.config.errors import UserError, stage
 from stages.pages.demo import make_app
-from stages.runs.ensemble import Ensemble
+from stages.runs.blended import load_model
 from stages.runs.model_folder import add_model_options, model_folder
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     listening = _listen(options.port)
     with model_folder(options.experiment, options.model) as folder:
-        model = Ensemble(folder)
+        model = load_model(folder)
     print(f"http://127.0.0.1:{listening.getsockname()[1]} (Ctrl+C ends it)", flush=True)
     config = uvicorn.Config(make_app(model), log_level="warning")
     uvicorn.Server(config).run(sockets=[listening])

@@ -5,6 +5,7 @@ from stages.config.json_files import write_json
 from stages.config.params import load
 from stages.config.paths import CALIBRATION, METRICS, OUT_OF_FOLD, PROVENANCE
 from stages.scoring.baselines import BASELINES
+from stages.scoring.learning import reference
 from stages.scoring.metrics import cost, evaluate
 from stages.scoring.out_of_fold import all_probabilities, out_of_fold_table
 from stages.scoring.plots import loss_before_training, write_plots
@@ -34,7 +35,8 @@ def main() -> None:
     ab, ba = order_probabilities(predictions)
     baselines = read_baselines(rows, BASELINES)
     probabilities, calibration = all_probabilities(rows, ab, ba, baselines, params.evaluate)
-    metrics, ladder = evaluate(rows, probabilities, params.evaluate, params.seed, offset)
+    start = reference(offset)
+    metrics, ladder = evaluate(rows, probabilities, params.evaluate, params.seed, start)
     metrics |= cost(summaries, predictions) | {"several_votes": agreement(as_table(rows))}
 
     write_json(METRICS, metrics)
@@ -42,8 +44,8 @@ def main() -> None:
     write_json(PROVENANCE, summaries)
     out_of_fold_table(rows, predictions, probabilities).to_parquet(OUT_OF_FOLD, index=False)
     to_beat = metrics["baselines"][metrics["reference"]]
-    start = loss_before_training(objective, offset, to_beat, metrics["n_classes"])
-    write_plots(curves, votes_of(rows), probabilities["backbone"], to_beat, start)
+    first = loss_before_training(objective, offset, to_beat, metrics["n_classes"])
+    write_plots(curves, votes_of(rows), probabilities["backbone"], to_beat, first)
     name = summaries[0]["checkpoint"]["checkpoint"]
     print(printout(metrics, ladder, name, params.evaluate.confidence))
     if metrics["several_votes"]["pairs"]:

@@ -1,8 +1,9 @@
 """Predict battles without votes: any layout of votes in, Kaggle's submission format out.
 
-Every fold's model predicts every row in both orders; their mean, calibrated, is the prediction.
-A row that cannot be read gets the class shares of the training votes and is listed. Rows are
-predicted in parts that are kept, so that a prediction that was killed goes on when started again.
+Every fold's model predicts every row in both orders; their mean, calibrated, is the prediction. A
+blend's is the calibrated mean of its members' log probabilities. A row that cannot be read gets the
+class shares of the training votes and is listed. Rows are predicted in parts that are kept, so that
+a prediction that was killed goes on when started again.
 """
 
 import argparse
@@ -11,7 +12,8 @@ from pathlib import Path
 from stages.config.errors import UserError, stage
 from stages.config.params import load
 from stages.config.paths import PARAMS
-from stages.runs.ensemble import Ensemble
+from stages.runs.blended import load_model
+from stages.runs.files import runs_of
 from stages.runs.model_folder import add_model_options, model_folder
 from stages.runs.parts import fingerprint
 from stages.runs.submission import check_output, count_rows, submit, written
@@ -33,10 +35,10 @@ def main() -> None:
     options = parser.parse_args()
     check_output(options.output, options.input)
     with model_folder(options.experiment, options.model) as folder:
-        data = load(folder / PARAMS).data
+        data = load(runs_of(folder)[0] / PARAMS).data
         total, words = count_rows(options.input, data)  # before the model, which takes a while
         print(f"{options.input} is taken for {words}")
-        model = Ensemble(folder)
+        model = load_model(folder)
         key = fingerprint(options.input, folder)
     unreadable = submit(options.input, total, model, key, options.output)
     print(f"{total} rows predicted by {model.checkpoint}, {len(model)} folds: {options.output}")

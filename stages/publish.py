@@ -8,11 +8,12 @@ import argparse
 import os
 import re
 import sys
+from pathlib import Path
 
 from stages.config.errors import UserError, stage
 from stages.config.params import load
 from stages.runs import store, tracking
-from stages.runs.recording import collect
+from stages.runs.recording import collect, collect_blend
 
 
 @stage
@@ -28,18 +29,22 @@ def main() -> None:
         metavar="NAME@ALIAS",
         help="register the run's model, and let the alias point to it",
     )
+    parser.add_argument("--blend", type=Path, metavar="FOLDER", help="record a blend instead")
     options = parser.parse_args()
-    recording = collect(load())
+    recording = collect_blend(options.blend) if options.blend else collect(load())
     try:
         new = tracking.record(recording)
     except store.Unrecorded as error:
-        message = f"{error}\nThe results are kept. Record them later with\n  {_later()}"
+        message = (
+            f"{error}\nThe results are kept. Record them later with\n  {_later(options.blend)}"
+        )
         if not options.if_reachable:
             raise UserError(message) from None
         print(f"warning: {message}", file=sys.stderr)
         return
     done = "recorded the run" if new else "has this run already"
-    print(f"MLflow {done}, with {len(recording.children)} folds: {store.where()}")
+    folds = "" if options.blend else f", with {len(recording.children)} folds"
+    print(f"MLflow {done}{folds}: {store.where()}")
     if options.register:
         _register(recording.fingerprint, options.register)
 
@@ -50,8 +55,10 @@ def _named(text: str) -> str:
     return text
 
 
-def _later() -> str:
-    """How to record a run that the store did not take."""
+def _later(blend: Path | None) -> str:
+    """How to record a run or a blend that the store did not take."""
+    if blend:
+        return f"python -m stages.publish --blend {blend}"
     name = os.environ.get("DVC_EXP_NAME")
     command = "python -m stages.publish"
     return f"dvc exp apply {name} && DVC_EXP_NAME={name} {command}" if name else command

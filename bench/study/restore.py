@@ -20,6 +20,7 @@ from stages.counting.features import count_features
 from stages.runs.finished import Result
 from stages.scoring import scores
 from stages.scoring.baselines import TITLES, predict_baselines
+from stages.scoring.learning import reference
 from stages.scoring.metrics import cost, evaluate
 from stages.scoring.out_of_fold import all_probabilities, out_of_fold_table
 from stages.scoring.predictions import order_probabilities
@@ -186,8 +187,8 @@ def _evaluated(
     """What the stage `evaluate` makes of the backbone's probabilities in both orders."""
     settings = Evaluate.model_validate(params["evaluate"])
     probabilities, _ = all_probabilities(votes.battles, ab, ba, votes.baselines, settings)
-    offset = folds[0].get("offset", False)
-    metrics, ladder = evaluate(votes.battles, probabilities, settings, params["seed"], offset)
+    start = reference(folds[0].get("offset", False))
+    metrics, ladder = evaluate(votes.battles, probabilities, settings, params["seed"], start)
     return Result(
         name=name,
         params=params,

@@ -10,7 +10,6 @@ from stages.comparison.entries import beside_of, prompt_of, seeds_together, trai
 from stages.comparison.words import interval
 from stages.runs.finished import Result
 from stages.scoring.baselines import TITLES
-from stages.scoring.learning import REFERENCES
 
 TOKENS = 1.5  # tokenizers of two families differ by less on the same votes
 
@@ -19,12 +18,19 @@ def caveats(results: Sequence[Result]) -> list[str]:
     """On each run, on all of them, and on each two backbones as trained."""
     told = [
         f"whether {r.name} ({r.checkpoint}) has learned is undecided: its gain over the "
-        f"{REFERENCES[r.reference]} is {r.gain[0]:+.4f}, interval {interval(*r.gain[1:])}"
+        f"{r.reference_title} is {r.gain[0]:+.4f}, interval {interval(*r.gain[1:])}"
         for r in results
         if r.metrics["learned"] == "undecided"
     ]
+    told += [
+        f"{r.name} is a blend of {len(r.members)} run{'s'[: len(r.members) > 1]}, and costs what "
+        "they cost together"
+        for r in results
+        if r.members
+    ]
     told += _beaten(results)
-    for first, other in combinations(seeds_together(results), 2):
+    trained = [result for result in results if not result.members]
+    for first, other in combinations(seeds_together(trained), 2):
         told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])
         told += _training_misleads(first, other)
     return told

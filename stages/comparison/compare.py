@@ -11,7 +11,6 @@ from stages.comparison.validity import flaws, on_same_rows
 from stages.comparison.verdict import CONFIDENCE, DELTA, overall
 from stages.comparison.words import overall_sentence
 from stages.runs.finished import Result, titles
-from stages.scoring.learning import REFERENCES
 
 
 def compare(results: Sequence[Result], delta: float = DELTA) -> dict:
@@ -42,7 +41,7 @@ def _run(result: Result, title: str) -> dict:
         "title": title,
         "checkpoint": result.checkpoint,
         **facts,
-        "reference": REFERENCES[result.reference],
+        "reference": result.reference_title,
         "to_beat": result.to_beat,
         **dict(zip(("gain", "gain_low", "gain_high"), result.gain, strict=True)),
     }

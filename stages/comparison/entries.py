@@ -69,6 +69,11 @@ def seeds_together(results: Sequence[Result]) -> list[list[Result]]:
 
 def but_for_the_seed(result: Result) -> str:
     """What makes two runs differ in more than the seed of their training."""
+    if result.members:
+        counted = [member["title"] for member in result.metrics["members"][len(result.members) :]]
+        return repr(
+            (list(map(but_for_the_seed, result.members)), counted, result.metrics["weights"])
+        )
     train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
     chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
     prompt, beside = sorted(prompt_of(result.params).items()), beside_of(result.params)

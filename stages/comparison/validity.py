@@ -1,12 +1,13 @@
 """What makes a comparison invalid: runs that are not alike, and runs that say nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 from stages.comparison.entries import but_for_the_seed
 from stages.runs.finished import Result
-from stages.scoring.learning import REFERENCES
 from stages.votes.labels import LABELS, TARGETS
+
+Facts = Callable[[Result], dict[str, object]]
 
 
 def flaws(results: Sequence[Result]) -> list[str]:
@@ -16,29 +17,48 @@ def flaws(results: Sequence[Result]) -> list[str]:
 
 
 def unlike(results: Sequence[Result]) -> list[str]:
-    """Why runs cannot be compared at all."""
-    told = []
-    for what in _facts(results[0]):
-        names: dict[object, list[str]] = {}
-        for result in results:
-            names.setdefault(_facts(result)[what], []).append(result.name)
-        if len(names) > 1:
-            found = "; ".join(f"{value} in {', '.join(those)}" for value, those in names.items())
-            told.append(f"{what} differ: {found}")
-    if told:
-        return told
+    """Why runs cannot be compared at all; a blend's members may be trained in any way."""
+    trained = [result for result in results if not result.members]
+    return _differing(results, _votes) + _differing(trained, _training) or _other_rows(results)
+
+
+def other_votes(results: Sequence[Result]) -> list[str]:
+    """Why the predictions of runs are not of the same votes in the same folds."""
+    return _differing(results, _votes) or _other_rows(results)
+
+
+def _differing(results: Sequence[Result], facts: Facts) -> list[str]:
+    found: dict[str, dict[object, list[str]]] = {}
+    for result in results:
+        for what, value in facts(result).items():
+            found.setdefault(what, {}).setdefault(value, []).append(result.name)
+    return [
+        f"{what} differ: "
+        + "; ".join(f"{value} in {', '.join(names)}" for value, names in values.items())
+        for what, values in found.items()
+        if len(values) > 1
+    ]
+
+
+def _other_rows(results: Sequence[Result]) -> list[str]:
     first = results[0]
     others = [other.name for other in results[1:] if not _same_rows(first, other)]
     return [f"the votes or their folds differ between {first.name} and {name}" for name in others]
 
 
-def _facts(result: Result) -> dict[str, object]:
+def _votes(result: Result) -> dict[str, object]:
     """What has to be the same in all runs."""
-    budget = ("max_tokens", "epochs", "batch_size")
     return {
         "the raw votes (MD5)": result.raw_votes,
         "the classes": " and ".join(LABELS[: result.votes.classes]),
         "rows": len(result.rows),
+    }
+
+
+def _training(result: Result) -> dict[str, object]:
+    """What has to be the same in all runs that are compared as backbones."""
+    budget = ("max_tokens", "epochs", "batch_size")
+    return {
         "the objective": result.params["train"]["objective"],
         **{f"{name} of the budget": result.budget[name] for name in budget},
     }
@@ -66,7 +86,7 @@ def broken(result: Result) -> list[str]:
     if metrics["learned"] == "no":
         told.append(
             f"{result.name} ({result.checkpoint}) has not learned: its log loss "
-            f"{metrics['log_loss']:.4f} is no better than the {REFERENCES[result.reference]} "
+            f"{metrics['log_loss']:.4f} is no better than the {result.reference_title} "
             f"{result.to_beat:.4f}"
         )
     failed = {g["name"] for fold in result.folds for g in fold["gates"] if not g["passed"]}
@@ -84,6 +104,6 @@ def repeated(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _seed(result: Result) -> int | None:
-    """The training's; older runs had none of its own."""
-    return result.params["train"].get("seed")
+def _seed(result: Result) -> list[int | None]:
+    """That of the training, or of each in a blend; older runs had none of its own."""
+    return [run.params["train"].get("seed") for run in result.runs]

@@ -46,6 +46,10 @@ REPORT = Path("metrics/report.html")
 CHARTS = Path("metrics/report")
 COMPARISON = Path("metrics/comparison.json")
 
+# blend
+BLENDS = Path("blends")  # a folder each, laid out as the repository, with BLEND in it
+BLEND = Path("blend.json")  # names the members, their folders and weights
+
 
 def auxiliary(key: str) -> Path:
     """What became of one of the files in data.auxiliary, which DVC calls file0, file1, …"""

@@ -8,7 +8,7 @@ from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from stages.runs.ensemble import Ensemble
+from stages.runs.blended import Model
 from stages.votes.labels import LABELS
 from stages.votes.rows import BadRow
 from stages.votes.texts import from_texts
@@ -25,7 +25,7 @@ class Battle(BaseModel):
     response_b: str = Field(max_length=LONGEST)
 
 
-def make_app(model: Ensemble) -> FastAPI:
+def make_app(model: Model) -> FastAPI:
     """The page, and the prediction that it asks for."""
     labels = LABELS[: model.classes]
 

@@ -7,16 +7,18 @@ import pandas as pd
 from stages.pages import charts, tables
 from stages.pages.charts import Figure
 from stages.runs.finished import Result, titles
-from stages.scoring.learning import REFERENCES
 
 GAIN = "gain in log loss (right is better)"
 DIFFERENCE = "difference in log loss (left: the first is better)"
 
 
 def of_runs(results: list[Result]) -> dict[str, Figure]:
-    """Every figure that shows one run or several together; `beyond` if that gain is known."""
+    """Every figure that shows one run or several together.
+
+    `beyond` if that gain is known, `loss_curves` unless all are blends.
+    """
     names = titles(results)
-    to_beat = {f"{REFERENCES[r.reference]} {r.to_beat:.4f}": r.to_beat for r in results}
+    to_beat = {f"{r.reference_title} {r.to_beat:.4f}": r.to_beat for r in results}
     figures = {
         "ladder": _forest(
             "Log loss of baselines and backbones",
@@ -25,13 +27,15 @@ def of_runs(results: list[Result]) -> dict[str, Figure]:
             form=".4f",
             reference=results[0].metrics["prior_log_loss"],
         ),
-        "loss_curves": Figure(
-            "Training and validation loss by epoch",
-            _curves_in_words(tables.curves(results), names, to_beat),
-            partial(charts.curves, tables.curves(results), names, to_beat),
-        ),
         "calibration": _reliability(results, names),
     }
+    if not all(result.members for result in results):
+        curves = tables.curves(results)
+        figures["loss_curves"] = Figure(
+            "Training and validation loss by epoch",
+            _curves_in_words(curves, names, to_beat),
+            partial(charts.curves, curves, names, to_beat),
+        )
     beyond = tables.gains(results, "gain_beyond_features").dropna(subset="value")
     if len(beyond):
         title = "What each backbone adds to length and format"
@@ -54,7 +58,7 @@ def of_run(result: Result) -> dict[str, Figure]:
     gains = [tables.gains([result], name).assign(label=told) for name, told in steps.items()]
     return {
         "slices": _forest(
-            f"Gain over the {REFERENCES[result.reference]} by slice",
+            f"Gain over the {result.reference_title} by slice",
             sliced(tables.slices(result)),
             GAIN,
         ),

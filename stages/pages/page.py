@@ -6,10 +6,13 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from stages.pages import charts, examples, figures, tables
+from stages.pages import blends, charts, examples, figures, tables
 from stages.runs.finished import Result, titles
-from stages.scoring.learning import REFERENCES
-from stages.scoring.sentences import whether_learned, whether_more_than_counts
+from stages.scoring.sentences import (
+    what_blending_gains,
+    whether_learned,
+    whether_more_than_counts,
+)
 
 SHARED, OWN = 6, 4  # examples of disagreement, and of each run's surest predictions
 PICTURES = ("ladder", "beyond", "loss_curves")
@@ -28,7 +31,7 @@ SECTIONS = {
 
 
 def write_run(result: Result, texts: pd.DataFrame | None, path: Path) -> None:
-    """Write the page of one run.
+    """Write the page of one run or blend.
 
     Args:
         texts: battles with id, prompt, response_a and response_b (lists of turns), for the
@@ -41,7 +44,8 @@ def write_run(result: Result, texts: pd.DataFrame | None, path: Path) -> None:
         facts=_facts(result),
         status=metrics["learned"],
         heading=f"Learned: {metrics['learned']}",
-        sentences=[whether_learned(metrics), whether_more_than_counts(metrics)],
+        sentences=_sentences(result),
+        members=blends.members(result),
         figures=figures.of_runs([result]) | figures.of_run(result),
         examples={} if texts is None else _examples(result, texts),
         **_runs([result]),
@@ -108,10 +112,18 @@ def _compared_examples(results: list[Result], texts: pd.DataFrame) -> dict[str, 
     return shown | errors
 
 
+def _sentences(result: Result) -> list[str]:
+    metrics = result.metrics
+    if result.members:
+        return what_blending_gains(metrics)
+    return [whether_learned(metrics), whether_more_than_counts(metrics)]
+
+
 def _facts(result: Result) -> str:
-    votes = f"{result.metrics['n_rows']:,} votes in {len(result.folds)} folds, out of fold"
-    objective = f"objective {result.params['train']['objective']}"
-    return " · ".join([votes, f"scale {result.params['scale']}", objective, *result.given])
+    made = tables.made(result)
+    votes = f"{made['rows']} votes in {made['folds']} folds, out of fold"
+    trained = [f"scale {made['scale']}", f"objective {made['objective']}"]
+    return " · ".join([votes, *trained, *result.given])
 
 
 def _runs(results: list[Result]) -> dict:
@@ -119,7 +131,11 @@ def _runs(results: list[Result]) -> dict:
     return {
         "results": results,
         "confidence": f"{100 * results[0].params['evaluate']['confidence']:g} %",
-        "sections": SECTIONS,
+        "sections": {
+            name: title
+            for name, title in SECTIONS.items()
+            if name != "curves" or not all(result.members for result in results)
+        },
         "labels": titles(results),
         "confusions": figures.confusions(results),
         "calibration": _side_by_side([tables.calibration(result) for result in results]),
@@ -129,9 +145,15 @@ def _runs(results: list[Result]) -> dict:
         "made": _side_by_side([tables.made(result) for result in results]),
         "differing": tables.differing(results),
         "params": [
-            yaml.safe_dump(tables.chosen(result.params), sort_keys=False) for result in results
+            (place, run.name if result.members else label, _as_yaml(run.params))
+            for place, (result, label) in enumerate(zip(results, titles(results), strict=True))
+            for run in result.runs
         ],
     }
+
+
+def _as_yaml(params: dict) -> str:
+    return yaml.safe_dump(tables.chosen(params), sort_keys=False)
 
 
 def _side_by_side(columns: list[dict[str, str]]) -> dict[str, list[str]]:
@@ -149,7 +171,6 @@ def _write(path: Path, **content: object) -> None:
     )
     environment.filters |= {"sign": tables.sign, "minus": tables.minus}
     environment.globals |= {"colour": charts.colour, "WIDE": charts.WIDE, "NARROW": charts.NARROW}
-    environment.globals["references"] = REFERENCES
     page = environment.get_template("page.html").render(**content)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

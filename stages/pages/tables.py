@@ -45,7 +45,7 @@ def rungs(results: list[Result]) -> pd.DataFrame:
     """The ladder of log losses, worst first: label, run (none for a baseline), value, low, high.
 
     The interval is the paired one of the gain over the class prior, seen from the prior. A baseline
-    that runs share is one rung.
+    that runs share is one rung. The members of a blend stand beside it.
     """
     rows = []
     for place, (result, label) in enumerate(zip(results, titles(results), strict=True)):
@@ -55,6 +55,8 @@ def rungs(results: list[Result]) -> pd.DataFrame:
         pooled = pooled_title(result.metrics, label)
         mine = [(told, result.metrics, place)]
         mine += [(title, result.metrics["pooled"], place) for title in pooled.values()]
+        named = zip(titles(result.members), result.members, strict=True)
+        mine += [(title, member.metrics, place) for title, member in named]
         for title, metrics, run in [*baselines, *mine]:
             rows.append({"label": title, "run": run, **_rung(metrics)})
     table = pd.DataFrame(rows).drop_duplicates(["label", "value"])
@@ -88,9 +90,14 @@ def gains(results: list[Result], name: str) -> pd.DataFrame:
 
 
 def curves(results: list[Result]) -> pd.DataFrame:
-    """Loss by epoch of every run, mean over folds: run, kind (training or validation), x, y."""
+    """Loss by epoch of every run, mean over folds: run, kind (training or validation), x, y.
+
+    Blends have none.
+    """
     parts = []
     for place, result in enumerate(results):
+        if result.members:
+            continue
         training = mean_curve(result.curves, "step", "training_loss").set_index("step")
         training["x"] = mean_curve(result.curves, "step", "epoch").set_index("step").epoch
         validation = mean_curve(result.curves, "epoch", "validation_loss")
@@ -272,27 +279,32 @@ def _each(values: Iterable[str]) -> str:
 
 
 def made(result: Result) -> dict[str, str]:
-    """All that determines a run's numbers, and the digest of its params."""
-    checkpoint, params = result.folds[0]["checkpoint"], chosen(result.params)
-    versions = result.folds[0]["versions"]
+    """All that determines a run's numbers, and the digest of its params; of a blend, each run's."""
+    runs = result.runs
+    checkpoints = [run.folds[0]["checkpoint"] for run in runs]
+    versions = (run.folds[0]["versions"] for run in runs)
     return {
         "run": result.name,
-        "checkpoint": checkpoint["checkpoint"],
-        "source": checkpoint["source"],
-        "revision": checkpoint["revision"],
+        "checkpoint": _each(checkpoint["checkpoint"] for checkpoint in checkpoints),
+        "source": _each(checkpoint["source"] for checkpoint in checkpoints),
+        "revision": _each(checkpoint["revision"] for checkpoint in checkpoints),
         "votes": result.params["data"]["raw"],
         "MD5 of the votes": result.raw_votes,
         "classes": ", ".join(CLASSES[: result.votes.classes]),
         "rows": f"{result.metrics['n_rows']:,}",
         **_agreement(result.metrics.get("several_votes", {"pairs": 0})),
-        "folds": str(len(result.folds)),
+        "folds": str(len(result.metrics["folds"])),
         "seed": str(result.params["seed"]),
-        "scale": result.params["scale"],
-        "objective": result.params["train"]["objective"],
+        "scale": _each(run.params["scale"] for run in runs),
+        "objective": _each(run.params["train"]["objective"] for run in runs),
         "given length and format": ", ".join(result.given) or "no",
-        "params, SHA-256": hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest(),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "params, SHA-256": _each(_digest(chosen(run.params)) for run in runs),
+        "versions": _each(f"{name} {value}" for each in versions for name, value in each.items()),
     }
+
+
+def _digest(params: dict) -> str:
+    return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
 
 
 def _agreement(several: dict) -> dict[str, str]:
@@ -304,10 +316,17 @@ def _agreement(several: dict) -> dict[str, str]:
 
 
 def differing(results: list[Result]) -> dict[str, list[str]]:
-    """The params in which the runs differ, each with the value of every run; — where unset."""
-    flat = [pd.json_normalize(_settings(r.params), sep=".").iloc[0].map(str) for r in results]
-    table = pd.DataFrame(flat).fillna("—")
+    """The params in which the runs differ, each with the value of every run; — where unset.
+
+    A blend has the values of its members.
+    """
+    table = pd.DataFrame([_flat_settings(result) for result in results]).fillna("—")
     return {name: list(values) for name, values in table.items() if values.nunique() > 1}
+
+
+def _flat_settings(result: Result) -> dict[str, str]:
+    flat = [pd.json_normalize(_settings(r.params), sep=".").iloc[0].map(str) for r in result.runs]
+    return {name: _each(values) for name, values in pd.DataFrame(flat).fillna("—").items()}
 
 
 def _settings(params: dict) -> dict:

@@ -47,12 +47,14 @@ class Prediction:
 
     Attributes:
         ab, ba: mean over the folds with the answers as given, and exchanged and mapped back.
-        final: mean of both, calibrated.
+        averaged: mean of both, which is what is scored out of fold.
+        final: that, calibrated.
         dropped: (n,) tokens of each battle that did not fit.
     """
 
     ab: np.ndarray
     ba: np.ndarray
+    averaged: np.ndarray
     final: np.ndarray
     dropped: np.ndarray
 
@@ -146,8 +148,11 @@ class Ensemble:
         logits, dropped = self.logits(battles)
         flat = from_logits(logits.reshape(-1, self.classes))
         ab, ba = flat.reshape(logits.shape).mean(axis=0)
-        final = calibration.apply((ab + ba) / 2, self.calibration, calibration.kinds(battles))
-        return Prediction(_with_ties(ab), _with_ties(ba), _with_ties(final), dropped)
+        averaged = (ab + ba) / 2
+        final = calibration.apply(averaged, self.calibration, calibration.kinds(battles))
+        return Prediction(
+            with_ties(ab), with_ties(ba), with_ties(averaged), with_ties(final), dropped
+        )
 
 
 def _tried(classes: int) -> pd.DataFrame:
@@ -155,7 +160,7 @@ def _tried(classes: int) -> pd.DataFrame:
     return battles.assign(**dict.fromkeys(TARGETS[:classes], 1 / classes), weight=1.0)
 
 
-def _with_ties(probabilities: np.ndarray) -> np.ndarray:
+def with_ties(probabilities: np.ndarray) -> np.ndarray:
     """Probabilities (n, classes) as (n, 3): where votes know no ties, these have none."""
     return np.pad(probabilities, ((0, 0), (0, len(LABELS) - probabilities.shape[1])))
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.config.errors import UserError
-from stages.config.params import Params
+from stages.config.params import Params, load
 from stages.config.paths import (
     ADAPTER_FILES,
+    BLEND,
     CALIBRATION,
     OFFSET_FILE,
     PARAMS,
@@ -25,6 +26,27 @@ def model_files(params: Params) -> list[Path]:
     return [PARAMS, WEIGHTS, CALIBRATION, SPLIT_METRICS, *adapters]
 
 
+def is_blend(folder: Path) -> bool:
+    """Whether `python -m stages.blend` has written a folder, or it is a copy of such."""
+    return (folder / BLEND).is_file()
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The folders of the runs that a folder holds: of a blend its members', else itself."""
+    if not is_blend(folder):
+        return [folder]
+    return [folder / run["folder"] for run in read_json(folder / BLEND)["runs"]]
+
+
+def model_files_in(folder: Path) -> list[Path]:
+    """Those that predicting reads in the folder of a run or a blend, relative to it."""
+    if not is_blend(folder):
+        return model_files(load(folder / PARAMS))
+    baselines = [Path(each["file"]) for each in read_json(folder / BLEND)["baselines"]]
+    members = [run / name for run in runs_of(folder) for name in model_files_in(run)]
+    return [BLEND, CALIBRATION, *baselines, *(path.relative_to(folder) for path in members)]
+
+
 def require(folder: Path, paths: Iterable[Path], purpose: str) -> None:
     """Raise a UserError that names what is missing.
 
@@ -32,6 +54,10 @@ def require(folder: Path, paths: Iterable[Path], purpose: str) -> None:
         purpose: what only a pipeline that has ended does, as `can predict`.
     """
     missing = [str(path) for path in paths if not (folder / path).exists()]
+    if missing and is_blend(folder):
+        raise UserError(
+            f"{', '.join(missing)} not found in the blend: make it anew, `python -m stages.blend`"
+        )
     if missing:
         raise UserError(
             f"{', '.join(missing)} not found: only a pipeline that has ended {purpose}. Run `dvc "

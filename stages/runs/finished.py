@@ -16,6 +16,8 @@ from stages.config.errors import UserError
 from stages.config.paths import (
     BASELINES_METRICS,
     BATTLES,
+    BLEND,
+    BLENDS,
     LOCK,
     METRICS,
     OUT_OF_FOLD,
@@ -24,29 +26,35 @@ from stages.config.paths import (
     SUMMARIES,
 )
 from stages.runs import revisions
-from stages.runs.files import read_json, require
+from stages.runs.files import is_blend, read_json, require
 from stages.runs.lock import check_params, hashes, read_lock
+from stages.scoring.baselines import TITLES
 from stages.scoring.bootstrap import ENDS
+from stages.scoring.learning import REFERENCES
 from stages.scoring.predictions import columns_of
 from stages.votes.labels import TARGETS, Votes, votes_of
 
 WORKSPACE = "workspace"
+RESULTS = (PARAMS, LOCK, METRICS, PROVENANCE, BASELINES_METRICS, SUMMARIES, OUT_OF_FOLD)
 MLFLOW_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One pipeline run.
+    """One pipeline run, or a blend of several.
 
     Attributes:
-        name: as the user asked for it: a branch, an experiment, an MLflow run, or `workspace`.
-        params: all of that run's params.yaml.
+        name: as the user asked for it: a branch, an experiment, an MLflow run, a folder, or
+            `workspace`.
+        params: all of that run's params.yaml; of a blend, those of its first member.
         metrics: its metrics/metrics.json.
         baselines: its metrics/baselines.json, a row a baseline with interval.
-        folds: its metrics/folds/fold-K.json, in order.
-        curves: their curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
+        folds: its metrics/folds/fold-K.json, in order; of a blend, those of all its members.
+        curves: their curves: step, epoch, training_loss, validation_loss, lr, grad_norm; a blend
+            has none.
         rows: its out-of-fold table, as stages.scoring.out_of_fold.out_of_fold_table makes it.
         raw_votes: MD5 of their file.
+        members: of a blend, the runs in it.
     """
 
     name: str
@@ -57,16 +65,24 @@ class Result:
     curves: list[pd.DataFrame]
     rows: pd.DataFrame
     raw_votes: str
+    members: Sequence["Result"] = ()
 
     @property
     def checkpoint(self) -> str:
-        """The checkpoint's name, which says more than the family's."""
+        """The checkpoint's name, which says more than the family's; of a blend, its own."""
+        if self.members:
+            return f"blend {self.metrics['blend']}"
         return self.folds[0]["checkpoint"]["checkpoint"]
 
     @property
     def reference(self) -> str:
         """The baseline that it has to beat to have learned."""
         return self.metrics.get("reference", "prior")  # which older runs do not name
+
+    @property
+    def reference_title(self) -> str:
+        """What sentences call that baseline."""
+        return (TITLES if self.members else REFERENCES)[self.reference]
 
     @property
     def to_beat(self) -> float:
@@ -86,12 +102,18 @@ class Result:
 
     @property
     def given(self) -> list[str]:
-        """How length and format were given to the backbone, if they were."""
+        """How length and format were given to the backbone, or to a blend's, if they were."""
+        every = [run.params for run in self.runs]
         ways = {
-            "counts in the prompt": self.params["prompt"].get("counts", False),
-            "offset": self.params["train"].get("offset", False),
+            "counts in the prompt": any(params["prompt"].get("counts") for params in every),
+            "offset": any(params["train"].get("offset") for params in every),
         }
         return [way for way, taken in ways.items() if taken]
+
+    @property
+    def runs(self) -> Sequence["Result"]:
+        """The members of a blend; else the run itself."""
+        return self.members or [self]
 
     def probabilities(self, name: str) -> np.ndarray:
         """Out-of-fold probabilities (n, C), named as stages.scoring.out_of_fold names them."""
@@ -112,34 +134,68 @@ def titles(results: Sequence[Result]) -> list[str]:
     ]
 
 
+def folder_of(name: str) -> Path | None:
+    """The folder of a run that lies in one: of the workspace, a blend or another checkout."""
+    folder = Path() if name == WORKSPACE else Path(name)
+    return folder if name == WORKSPACE or is_blend(folder) or (folder / METRICS).is_file() else None
+
+
 def require_known(name: str) -> None:
     """Raise a UserError if a run of that name cannot be there; MLflow is not asked."""
-    if name != WORKSPACE and not MLFLOW_RUN.fullmatch(name):
+    if folder_of(name) is not None or MLFLOW_RUN.fullmatch(name):
+        return
+    try:
         revisions.resolve(name)
+    except UserError as error:
+        folder = Path(name)
+        if folder.is_dir() or folder.parent == BLENDS:
+            found = f"neither {BLEND} nor {METRICS}" if folder.is_dir() else "no such folder"
+            blends = ", ".join(sorted(str(path.parent) for path in BLENDS.glob(f"[!.]*/{BLEND}")))
+            raise UserError(
+                f"{name}: expected the folder of a blend or of a run, found {found}; the blends "
+                f"are {blends or 'none'}"
+            ) from None
+        raise error
 
 
 def fetch(name: str) -> tuple[Result, pd.DataFrame | None]:
     """A run by name, and its battles with their texts where these are at hand.
 
     Args:
-        name: `workspace`, an MLflow run's id (or runs:/ID), a DVC experiment or a git revision.
+        name: `workspace`, an MLflow run's id (or runs:/ID), a DVC experiment, a git revision, or
+            the folder of a blend or a run.
 
     Raises:
         UserError: there is none of that name, or its files are not to be had.
     """
-    if name == WORKSPACE:
-        return read(Path(), name), pd.read_parquet(BATTLES) if BATTLES.exists() else None
+    folder = folder_of(name)
+    if folder is not None:
+        return read(folder, name), battles_in(folder)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if run := MLFLOW_RUN.fullmatch(name):
-            from stages.runs import tracking  # mlflow takes seconds to import
+        texts = bring(name, Path(temporary))
+        return read(Path(temporary), name), texts
 
-            tracking.download(run[1], folder)
-            return read(folder, name), None
-        commit = revisions.resolve(name)
-        kept = [PARAMS, LOCK, METRICS, PROVENANCE, BASELINES_METRICS, SUMMARIES, OUT_OF_FOLD]
-        revisions.get(commit, kept, folder)
-        return read(folder, name), _texts(commit, folder)
+
+def bring(name: str, folder: Path) -> pd.DataFrame | None:
+    """Copy the RESULTS of a run in git, DVC or MLflow below a folder; what `fetch` does first.
+
+    Returns:
+        Its battles, where their texts are at hand.
+    """
+    if run := MLFLOW_RUN.fullmatch(name):
+        from stages.runs import tracking  # mlflow takes seconds to import
+
+        tracking.download(run[1], folder)
+        return None
+    commit = revisions.resolve(name)
+    revisions.get(commit, RESULTS, folder)
+    return _texts(commit, folder)
+
+
+def battles_in(folder: Path) -> pd.DataFrame | None:
+    """The battles that `prepare` has left in a folder, if it has."""
+    path = folder / BATTLES
+    return pd.read_parquet(path) if path.exists() else None
 
 
 def _texts(commit: str, folder: Path) -> pd.DataFrame | None:
@@ -157,7 +213,7 @@ def read(folder: Path, name: str) -> Result:
         UserError: a file is missing, or they are not all of one run.
     """
     try:
-        return _read(folder, name)
+        return _read_blend(folder, name) if is_blend(folder) else _read(folder, name)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 
@@ -182,6 +238,23 @@ def _read(folder: Path, name: str) -> Result:
         curves=[pd.read_csv(folder / paths.curves(fold)) for fold in folds],
         rows=_with_votes(pd.read_parquet(folder / OUT_OF_FOLD)),
         raw_votes=hashes(lock["prepare"], "deps")[params["data"]["raw"]],
+    )
+
+
+def _read_blend(folder: Path, name: str) -> Result:
+    require(folder, (METRICS, OUT_OF_FOLD), "has results")
+    runs = read_json(folder / BLEND)["runs"]
+    members = [_read(folder / run["folder"], run["name"]) for run in runs]
+    return Result(
+        name=name,
+        params=members[0].params,
+        metrics=read_json(folder / METRICS),
+        baselines=members[0].baselines,
+        folds=[summary for member in members for summary in member.folds],
+        curves=[],
+        rows=pd.read_parquet(folder / OUT_OF_FOLD),
+        raw_votes=members[0].raw_votes,
+        members=members,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which run's model a command uses: the workspace's, an experiment's, or one in MLflow."""
+"""Which model a command uses: that of the workspace, an experiment or a blend, or in MLflow."""
 
 import argparse
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 from stages.config.params import load
 from stages.config.paths import LOCK, PARAMS
 from stages.runs import revisions
-from stages.runs.files import model_files
+from stages.runs.files import is_blend, model_files
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -19,19 +19,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--experiment", metavar="NAME", help="a DVC experiment, branch, tag or commit"
     )
     which.add_argument(
-        "--model", metavar="URI", help="a model in MLflow, as runs:/ID/model or models:/NAME@ALIAS"
+        "--model",
+        metavar="URI",
+        help="a model in MLflow, as runs:/ID/model or models:/NAME@ALIAS, or a blend's folder",
     )
 
 
 @contextmanager
 def model_folder(experiment: str | None, model: str | None) -> Iterator[Path]:
-    """The folder that an Ensemble reads: of an experiment or a model, else the workspace itself.
+    """The folder of an experiment, a model or a blend, else the workspace itself.
 
     Raises:
         UserError: there is none of that name, or it cannot be fetched.
     """
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
-        if model:
+        if model and is_blend(Path(model)):
+            yield Path(model)
+        elif model:
             from stages.runs import tracking  # takes seconds, and only this needs mlflow
 
             yield tracking.download_model(model, Path(temporary))

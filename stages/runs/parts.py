@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from stages.config.params import load
-from stages.config.paths import PARAMS
 from stages.config.versions import versions
-from stages.runs.ensemble import Ensemble
-from stages.runs.files import model_files
+from stages.runs.blended import Model
+from stages.runs.files import model_files_in
 from stages.votes.files import files_of
 from stages.votes.layouts import Row
 from stages.votes.reading import Reader
@@ -25,7 +23,7 @@ PART = 64  # rows that are predicted, and kept, together
 CODE = Path(__file__).parent.parent  # all of stages/
 
 
-def predict_parts(path: Path, model: Ensemble, total: int, folder: Path) -> Iterator[Path]:
+def predict_parts(path: Path, model: Model, total: int, folder: Path) -> Iterator[Path]:
     """Predict a file part by part, with progress.
 
     Args:
@@ -51,7 +49,7 @@ def predict_parts(path: Path, model: Ensemble, total: int, folder: Path) -> Iter
             yield kept
 
 
-def predict_rows(rows: Sequence[Row], start: int, model: Ensemble, reads: Reader) -> pd.DataFrame:
+def predict_rows(rows: Sequence[Row], start: int, model: Model, reads: Reader) -> pd.DataFrame:
     """Predict rows of a file; those that cannot be read get the prior.
 
     Args:
@@ -92,7 +90,7 @@ def _ids(rows: Sequence[Row], start: int, reads: Reader) -> list[str]:
 
 def fingerprint(path: Path, folder: Path) -> str:
     """Of the input, the model, the code and the libraries: parts are kept under it."""
-    model = model_files(load(folder / PARAMS))
+    model = model_files_in(folder)
     code = sorted(CODE.rglob("*.py"))
     files = [*files_of(path), *(folder / name for name in model), *code]
     parts = {"files": [_digest(file) for file in files], "versions": versions()}

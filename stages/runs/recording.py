@@ -15,15 +15,34 @@ from pathlib import Path
 import pandas as pd
 
 from stages.config import paths
+from stages.config.errors import UserError
 from stages.config.params import Params
-from stages.config.paths import LOCK, METRICS, OUT_OF_FOLD, PARAMS, PIPELINE, PLOTS
-from stages.runs.files import model_files, read_json, require
+from stages.config.paths import (
+    BLEND,
+    CALIBRATION,
+    LOCK,
+    METRICS,
+    OUT_OF_FOLD,
+    PARAMS,
+    PIPELINE,
+    PLOTS,
+)
+from stages.runs import finished
+from stages.runs.files import (
+    is_blend,
+    model_files,
+    model_files_in,
+    read_json,
+    require,
+    runs_of,
+)
 from stages.runs.lock import check_params, hashes, read_lock
 
 # What a repetition of the same run measures anew.
 COSTS = {"train_seconds", "tokens_per_second", "peak_memory_gib"}
 # Written by DVC, or recorded in full: a change in them is no change of code.
 RECORDED = ("params.yaml", "dvc.lock", "metrics", "models")
+BLENDED = Path("blend")  # the folder of a blend among its artifacts
 OF_A_FOLD = (paths.summary, paths.curves, paths.adapter, paths.predictions)
 CURVES = ["step", "training_loss", "validation_loss", "lr", "grad_norm"]
 
@@ -38,7 +57,8 @@ class Recording:
         files: a file or folder, and the folder of the run's artifacts that it goes to.
         texts: a name among the artifacts, and its content.
         votes: path and MD5 of the raw votes, as in dvc.lock; their texts are not recorded.
-        model: the files of the model that MLflow can serve, relative to the working folder.
+        model: the files of the model that MLflow can serve, relative to `root`.
+        root: the folder of the run; of a pipeline's, the working folder.
         children: their own runs, nested in this one.
     """
 
@@ -52,6 +72,7 @@ class Recording:
     votes: tuple[str, str]
     texts: Mapping[str, str] = field(default_factory=dict)
     model: Sequence[Path] = ()
+    root: Path = Path()
     children: Sequence["Recording"] = ()
 
 
@@ -97,6 +118,47 @@ def collect(params: Params) -> Recording:
         model=model_files(params),
         children=children,
     )
+
+
+def collect_blend(folder: Path) -> Recording:
+    """A blend, from its folder; its page is left out, since it holds texts of votes.
+
+    Raises:
+        UserError: it is none, or a file is missing.
+    """
+    if not is_blend(folder):
+        raise UserError(f"{folder} is no blend: expected a folder of `python -m stages.blend`")
+    model = model_files_in(folder)
+    require(folder, model, "can be recorded")
+    blend, result = read_json(folder / BLEND), finished.read(folder, str(folder))
+    members = blend["runs"] + blend["baselines"]
+    own = [folder / path for path in (BLEND, METRICS, CALIBRATION, OUT_OF_FOLD)]
+    results = [run / path for run in runs_of(folder) for path in finished.RESULTS]
+    folds = [summary["fingerprint"] for summary in result.folds]
+    tags = {"checkpoint": result.checkpoint, "dvc.stage": "blend"}
+    return Recording(
+        name=result.checkpoint,
+        fingerprint=fingerprint([*folds, _digest(blend)], result.metrics),
+        tags={**tags, **_of_code(), "learned": result.metrics["learned"]},
+        params={
+            "weights": blend["weights"],
+            **{f"member.{place}": member["name"] for place, member in enumerate(members)},
+            **{f"weight.{place}": member["weight"] for place, member in enumerate(members)},
+        },
+        metrics=numbers(result.metrics),
+        curves=pd.DataFrame({"step": []}),
+        files={path: _place_in(folder, path) for path in own + results},
+        votes=(result.params["data"]["raw"], result.raw_votes),
+        texts={"environment.txt": _packages()},
+        model=model,
+        root=folder,
+    )
+
+
+def _place_in(folder: Path, path: Path) -> str:
+    """The folder among the artifacts of a blend to which a file of it, or a folder's files, go."""
+    place = path if path.is_dir() else path.parent
+    return (BLENDED / place.relative_to(folder)).as_posix()
 
 
 def _child(
@@ -145,11 +207,18 @@ def _name(params: Params) -> str:
 def _tags(summary: dict) -> dict[str, str]:
     """What a run and its folds have in common."""
     checkpoint = summary["checkpoint"]
-    code = ["status", "--porcelain", "--untracked-files=no", "--", "."]
-    tags = {
+    return {
         "checkpoint": checkpoint["checkpoint"],
         "revision": checkpoint["revision"],
         "device": summary["device"],
+        **_of_code(),
+    }
+
+
+def _of_code() -> dict[str, str]:
+    """The commit, and the experiment that DVC runs."""
+    code = ["status", "--porcelain", "--untracked-files=no", "--", "."]
+    tags = {
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME"),
         "dvc.baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV"),
         "mlflow.source.git.commit": _git("rev-parse", "HEAD"),

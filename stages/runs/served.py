@@ -1,4 +1,4 @@
-"""The model that MLflow loads and serves: a run's Ensemble on a frame of texts.
+"""The model that MLflow loads and serves: that of a run or a blend on a frame of texts.
 
 MLflow keeps a copy of this file with the model, and runs it to load the model.
 """
@@ -39,9 +39,9 @@ class PreferenceModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Fetch the base's weights, unless they are here, and put the adapters on it."""
-        from stages.runs.ensemble import Ensemble  # takes seconds, and logging does not need it
+        from stages.runs.blended import load_model  # takes seconds, and logging does not need it
 
-        self.ensemble = Ensemble(Path(context.artifacts[ARTIFACT]))
+        self.model = load_model(Path(context.artifacts[ARTIFACT]))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None
@@ -59,21 +59,22 @@ class PreferenceModel(PythonModel):
             battles = from_texts(model_input)
         except BadRow as error:
             raise mlflow.MlflowException.invalid_parameter_value(str(error)) from None
-        return pd.DataFrame(self.ensemble.predict(battles).final, columns=list(WINNERS))
+        return pd.DataFrame(self.model.predict(battles).final, columns=list(WINNERS))
 
 
-def save(files: Sequence[Path], model: Model, folder: Path) -> None:
+def save(root: Path, files: Sequence[Path], model: Model, folder: Path) -> None:
     """Write a model's folder as MLflow lays it out; the base's weights are not part of it.
 
     Args:
-        files: what an Ensemble reads, relative to the working folder.
+        root: the folder of the run or the blend.
+        files: what predicting reads, relative to it.
         model: the model's record in MLflow.
     """
     with tempfile.TemporaryDirectory() as temporary:
         copies = Path(temporary) / ARTIFACT
         for path in files:
             (copies / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copies / path)
+            shutil.copy(root / path, copies / path)
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=__file__,

@@ -12,7 +12,7 @@ from filelock import FileLock
 from stages.config.data import Data
 from stages.config.errors import UserError
 from stages.config.root import state
-from stages.runs.ensemble import Ensemble
+from stages.runs.blended import Model
 from stages.runs.parts import predict_parts
 from stages.votes.rows import WINNERS
 from stages.votes.texts import open_file
@@ -47,7 +47,7 @@ def count_rows(given: Path, data: Data) -> tuple[int, str]:
     return sum(1 for _ in rows), reads.words
 
 
-def submit(given: Path, total: int, model: Ensemble, key: str, output: Path) -> int:
+def submit(given: Path, total: int, model: Model, key: str, output: Path) -> int:
     """Predict a file and write the submission, its twin and the list of unreadable rows.
 
     Args:

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from stages.config.errors import UserError
 from stages.runs import served
-from stages.runs.recording import Recording
+from stages.runs.recording import BLENDED, Recording
 from stages.runs.store import Unrecorded, brief_requests, opened, uri, without_password
 
 MODEL = "model"
@@ -86,7 +86,7 @@ def _log(
     for name, text in recording.texts.items():
         client.log_text(run, text, name)
     if recording.model:
-        _log_model(client, experiment, recording.model, run)
+        _log_model(client, experiment, recording, run)
     client.set_terminated(run)
 
 
@@ -111,7 +111,7 @@ def _batches(entities: list, size: int) -> list[list]:
 
 
 def download(run: str, folder: Path) -> None:
-    """Bring a recorded pipeline run's results below a folder laid out as the repository.
+    """Bring the results of a recorded pipeline run, or blend, below a folder laid out as its own.
 
     Raises:
         UserError: there is no such run, or its artifacts cannot be had.
@@ -119,7 +119,11 @@ def download(run: str, folder: Path) -> None:
     client = MlflowClient(uri())
     try:
         with brief_requests():
-            experiment = client.get_run(run).info.experiment_id
+            found = client.get_run(run)
+        if found.data.tags.get("dvc.stage") == "blend":
+            _copy_blend(client, run, folder)
+            return
+        experiment = found.info.experiment_id
         _copy(client, run, {"params.yaml": ".", "dvc.lock": ".", "metrics": "."}, folder)
         _copy(client, run, {"predictions/out_of_fold.parquet": "data/evaluated"}, folder)
         children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")
@@ -131,6 +135,12 @@ def download(run: str, folder: Path) -> None:
             "a pipeline's parent run, as `python -m stages.publish` records it"
         ) from None
     (folder / "folds/metrics").rename(folder / "metrics/folds")
+
+
+def _copy_blend(client: MlflowClient, run: str, folder: Path) -> None:
+    blend = Path(client.download_artifacts(run, str(BLENDED), str(folder)))
+    for path in blend.iterdir():
+        path.rename(folder / path.name)
 
 
 def _copy(client: MlflowClient, run: str, wanted: Mapping[str, str], folder: Path) -> None:
@@ -164,7 +174,7 @@ def register(fingerprint: str, name: str, alias: str) -> str:
         return version
 
 
-def _log_model(client: MlflowClient, experiment: str, files: Sequence[Path], run: str) -> None:
+def _log_model(client: MlflowClient, experiment: str, recording: Recording, run: str) -> None:
     """Log a model into a run by client: mlflow.pyfunc.log_model would load it to try it."""
     logged = client.create_logged_model(experiment, MODEL, source_run_id=run)
     model = Model(
@@ -174,7 +184,7 @@ def _log_model(client: MlflowClient, experiment: str, files: Sequence[Path], run
         model_id=logged.model_id,
     )
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        served.save(files, model, Path(folder))
+        served.save(recording.root, recording.model, model, Path(folder))
         client.log_model_artifacts(logged.model_id, folder)
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])

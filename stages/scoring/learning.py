@@ -36,12 +36,18 @@ def learned(low: float, high: float, equivalence: float) -> str:
     return "no" if high < equivalence else "undecided"
 
 
-def mean_of_logs(predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """Probabilities (n, C) whose logs are the mean of several predictions' logs: nothing is fitted.
+def mean_of_logs(
+    predictions: Sequence[np.ndarray], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Probabilities (n, C) whose logs are the mean of several predictions' logs.
+
+    Args:
+        predictions: (n, C) probabilities each.
+        weights: of the predictions in the mean, which sum to 1; equal ones if None.
 
     Source: Genest and Zidek 1986, Combining Probability Distributions (the logarithmic pool).
     """
-    return from_logits(np.mean(np.log(predictions), axis=0))
+    return from_logits(np.average(np.log(predictions), axis=0, weights=weights))
 
 
 def pooled(

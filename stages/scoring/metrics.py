@@ -13,7 +13,7 @@ from stages.config.params import Evaluate
 from stages.scoring import scores
 from stages.scoring.baselines import TITLES
 from stages.scoring.bootstrap import ENDS, bootstrap_columns
-from stages.scoring.learning import beyond_baseline, learned, reference
+from stages.scoring.learning import beyond_baseline, learned
 from stages.votes.labels import Votes, votes_of
 
 
@@ -22,29 +22,29 @@ def evaluate(
     probabilities: dict[str, np.ndarray],
     settings: Evaluate,
     seed: int,
-    offset: bool = False,
+    start: str = "prior",
 ) -> tuple[dict, dict]:
     """All metrics but what training cost.
 
     Args:
         rows: votes, group and fold of the battles; the probabilities are in the same order.
         probabilities: as stages.scoring.out_of_fold.all_probabilities gives them.
-        offset: whether the backbone was trained with one.
+        start: the baseline to beat, as stages.scoring.learning.reference names it.
 
     Returns:
         The metrics, and the ladder: the rungs of each baseline, of `backbone` and of `pooled`.
     """
     votes, groups, folds = votes_of(rows), rows.group.to_numpy(), rows.fold.to_numpy()
-    ab, ba, prior, calibrated = (probabilities[name] for name in ("ab", "ba", "prior", "by_rule"))
+    ab, ba, averaged = (probabilities[name] for name in ("ab", "ba", "backbone"))
+    prior, calibrated = probabilities["prior"], probabilities["by_rule"]
     names = [name for name in (*TITLES, "backbone", "pooled") if name in probabilities]
     climbing = {name: probabilities[name] for name in names}
     ladder = rungs(votes, climbing, groups, settings, seed)
-    found = intervals(gains(votes, probabilities), votes.weights, groups, settings, seed)
+    found = intervals(gains(votes, probabilities, start), votes.weights, groups, settings, seed)
     found |= {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
-    start = reference(offset)
     low, high = (cast(float, found[f"gain_over_{start}{end}"]) for end in ("_low", "_high"))
     metrics = {
-        **quality(votes, ab, ba),
+        **quality(votes, ab, ba, averaged),
         "prior_log_loss": ladder["prior"]["log_loss"],
         **found,
         "log_loss_calibrated": scores.log_loss(votes, calibrated),
@@ -53,7 +53,7 @@ def evaluate(
         "reference": start,
         "n_rows": len(rows),
         "n_classes": votes.classes,
-        **by_fold(votes, ab, ba, prior, folds),
+        **by_fold(votes, averaged, ab, prior, folds),
         "baselines": {name: ladder[name]["log_loss"] for name in TITLES},
     }
     if "pooled" in ladder:
@@ -70,9 +70,8 @@ def _over(votes: Votes, probabilities: dict[str, np.ndarray], baseline: str) -> 
     return before - after
 
 
-def quality(votes: Votes, ab: np.ndarray, ba: np.ndarray) -> dict:
-    """Scores of the two orders' probabilities (n, C), averaged unless the name says single."""
-    averaged = (ab + ba) / 2
+def quality(votes: Votes, ab: np.ndarray, ba: np.ndarray, averaged: np.ndarray) -> dict:
+    """Scores of probabilities (n, C): of both orders averaged unless the name says single."""
     return {
         "log_loss": scores.log_loss(votes, averaged),
         "log_loss_single": scores.log_loss(votes, ab),
@@ -85,8 +84,10 @@ def quality(votes: Votes, ab: np.ndarray, ba: np.ndarray) -> dict:
     }
 
 
-def gains(votes: Votes, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
+def gains(votes: Votes, probabilities: dict[str, np.ndarray], start: str) -> pd.DataFrame:
     """What the backbone gains in log loss, row by row, on what; a column a gain.
+
+    That on the class prior is left to `rungs`.
 
     A column of NaN is a gain that too few votes leave unknown.
     """
@@ -95,9 +96,10 @@ def gains(votes: Votes, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
     if "features" in losses:
         pooled = losses["features"], losses["with_features"]
         beyond = beyond_baseline(losses["counts"], *pooled, votes)
+    over = dict.fromkeys(["counts", *({start} - {"prior"})])
     return pd.DataFrame(
         {
-            "gain_over_counts": losses["counts"] - losses["backbone"],
+            **{f"gain_over_{name}": losses[name] - losses["backbone"] for name in over},
             "gain_beyond_features": beyond,
             "gain_of_calibration": losses["backbone"] - losses["calibrated"],
             "gain_of_rules": losses["calibrated"] - losses["by_rule"],
@@ -151,14 +153,14 @@ def rungs(
 
 
 def by_fold(
-    votes: Votes, ab: np.ndarray, ba: np.ndarray, prior: np.ndarray, folds: np.ndarray
+    votes: Votes, averaged: np.ndarray, ab: np.ndarray, prior: np.ndarray, folds: np.ndarray
 ) -> dict:
     """Each fold's losses and accuracy, and mean and standard deviation of its log loss.
 
     Args:
-        ab, ba, prior: (n, C) probabilities of the backbone in both orders and of the class prior.
+        averaged, ab, prior: (n, C) probabilities of the backbone, with both orders averaged and in
+            one, and of the class prior.
     """
-    averaged = (ab + ba) / 2
     values = {
         "log_loss": scores.example_losses(votes, averaged),
         "log_loss_single": scores.example_losses(votes, ab),

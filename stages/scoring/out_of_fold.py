@@ -24,6 +24,7 @@ def all_probabilities(
     ba: np.ndarray,
     baselines: dict[str, np.ndarray],
     settings: Evaluate,
+    averaged: np.ndarray | None = None,
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Every out-of-fold prediction of the battles that is scored, by name.
 
@@ -31,15 +32,16 @@ def all_probabilities(
         battles: their votes, fold, group and answers; all others are in the same order.
         ab, ba: (n, C) probabilities of the backbone in both orders.
         baselines: the same of each baseline, by name.
+        averaged: the same of the backbone in no order; the mean of both if None.
 
     Returns:
-        The baselines', `ab`, `ba`, their mean `backbone`, `features` and `with_features` (the
+        The baselines', `ab`, `ba`, the averaged `backbone`, `features` and `with_features` (the
         `counts` baseline alone and with the backbone, as `pooled` has them, if it has),
         `pooled` (with a baseline, if the settings name one), `calibrated`, and `by_rule`
         (calibration and rules); and the calibration of all rows, for new battles.
     """
     votes, folds = votes_of(battles), battles.fold.to_numpy()
-    backbone = (ab + ba) / 2
+    backbone = (ab + ba) / 2 if averaged is None else averaged
     found = calibration.kinds(battles)
     cross = partial(calibration.out_of_fold, votes, backbone, found, folds, settings.calibration)
     pool = partial(pooled, votes=votes, folds=folds, groups=battles.group.to_numpy())

@@ -12,6 +12,30 @@ def printout(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
         name: of the checkpoint.
         confidence: of the intervals.
     """
+    meaning = [whether_learned(metrics), whether_more_than_counts(metrics)]
+    lines = _ladder_lines(metrics, ladder, name, confidence)
+    return "\n".join([_heading(metrics, name), "", *lines, "", *meaning, *_of_pooling(metrics)])
+
+
+def blend_printout(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
+    """The members of a blend and its ladder as tables, and what they mean; see `printout`."""
+    folds = list(metrics["folds"]) if metrics["weights"] == "fitted" else []
+    width = max(len(member["title"]) for member in metrics["members"]) + 2
+    lines = [f"{'member':{width}}log loss  weight" + "".join(f"  {fold:>7}" for fold in folds)]
+    for member in metrics["members"]:
+        each = "".join(f"  {member['weight_by_fold'][fold]:7.3f}" for fold in folds)
+        told = f"{member['log_loss']:8.4f}  {member['weight']:6.3f}{each}"
+        lines.append(f"{member['title']:{width}}{told}")
+    lines += ["", *_ladder_lines(metrics, ladder, name, confidence)]
+    meaning = [*what_blending_gains(metrics), *_of_pooling(metrics)]
+    return "\n".join([_heading(metrics, name), "", *lines, "", *meaning])
+
+
+def _heading(metrics: dict, name: str) -> str:
+    return f"{name}: {metrics['n_rows']} rows in {len(metrics['folds'])} folds, out of fold"
+
+
+def _ladder_lines(metrics: dict, ladder: dict, name: str, confidence: float) -> list[str]:
     titles = TITLES | {"backbone": name} | pooled_title(metrics, name)
     width = max(map(len, titles.values())) + 2
     lines = [f"{'':{width}}log loss  accuracy  gain over prior, {100 * confidence:g} % interval"]
@@ -19,11 +43,11 @@ def printout(metrics: dict, ladder: dict, name: str, confidence: float) -> str:
         row = ladder[key]
         gain = "" if key == "prior" else f"  {_interval(row, 'gain_over_prior')}"
         lines.append(f"{title:{width}}{row['log_loss']:8.4f}  {row['accuracy']:8.3f}{gain}")
-    heading = f"{name}: {metrics['n_rows']} rows in {len(metrics['folds'])} folds, out of fold"
-    meaning = [whether_learned(metrics), whether_more_than_counts(metrics)]
-    if "pooled" in metrics:
-        meaning.append(what_pooling_gains(metrics["pooled"]))
-    return "\n".join([heading, "", *lines, "", *meaning])
+    return lines
+
+
+def _of_pooling(metrics: dict) -> list[str]:
+    return [what_pooling_gains(metrics["pooled"])] if "pooled" in metrics else []
 
 
 def pooled_title(metrics: dict, name: str) -> dict[str, str]:
@@ -57,6 +81,28 @@ def whether_more_than_counts(metrics: dict) -> str:
     if metrics["gain_beyond_features_low"] > 0:
         return f"It knows more than length and format: added to them it gains {gain}."
     return f"That it knows more than length and format is not shown: added to them it gains {gain}."
+
+
+def what_blending_gains(metrics: dict) -> list[str]:
+    """Sentences on what a blend gains over its best member, and on what it knows and learned."""
+    name, best = metrics["reference"], metrics["best_member"]
+    loss = next(each["log_loss"] for each in metrics["members"] if each["title"] == best)
+    gain = _interval(metrics, "gain_over_best_member")
+    shown = "" if metrics["gain_over_best_member_low"] > 0 else ", which shows no gain"
+    told = {
+        "yes": "is better than",
+        "no": "is no better than",
+        "undecided": "may or may not be better than",
+    }[metrics["learned"]]
+    by_fold = ", fitted for each fold on the others" if metrics["weights"] == "fitted" else ""
+    return [
+        f"The blend, with {metrics['weights']} weights{by_fold}, has log loss "
+        f"{metrics['log_loss']:.4f}. Over its best member, {best} with {loss:.4f}, it gains "
+        f"{gain}{shown}.",
+        f"It {told} the best baseline that it was given, {TITLES[name]} with "
+        f"{metrics['baselines'][name]:.4f}: gain {_interval(metrics, f'gain_over_{name}')}.",
+        whether_more_than_counts(metrics),
+    ]
 
 
 def how_far_votes_agree(several: dict) -> str:

@@ -51,42 +51,69 @@ def text_inputs(battles: pd.DataFrame) -> Inputs:
     Args:
         battles: response_a and response_b, lists of turns.
     """
-    answers = (turns for side in "ab" for turns in battles[f"response_{side}"])
-    counts = count_words("\n\n".join(turns) for turns in answers)
+    _, counts = count_words(answers(battles))
     counts_a, counts_b = counts[: len(battles)], counts[len(battles) :]
 
     def inputs(train: np.ndarray) -> tuple[Parts, Parts]:
-        documents = counts_a[train].getnnz(axis=0) + counts_b[train].getnnz(axis=0)
-        kept = _frequent(documents)
-        rarity = 1 + np.log((1 + 2 * train.sum()) / (1 + documents[kept]))
+        kept, rarity = kept_words(counts_a[train], counts_b[train])
 
         def parts(rows: np.ndarray) -> Parts:
-            a, b = (_tfidf(counts[rows][:, kept], rarity) for counts in (counts_a, counts_b))
-            odd = a - b
-            return odd, sp.csr_matrix((abs(odd.data), odd.indices, odd.indptr), odd.shape)
+            return text_parts(counts_a[rows][:, kept], counts_b[rows][:, kept], rarity)
 
         return parts(train), parts(~train)
 
     return inputs
 
 
-def count_words(texts: Iterable[str]) -> sp.csr_matrix:
-    """How often each word stands in each text, a column a word in alphabetical order, float32.
+def answers(battles: pd.DataFrame) -> Iterable[str]:
+    """Each answer as one text: those of A in the order of the battles, then those of B."""
+    turns = (row for side in "ab" for row in battles[f"response_{side}"])
+    return ("\n\n".join(row) for row in turns)
 
-    Words of fewer than MIN_DOCUMENTS texts are left out.
+
+def kept_words(counts_a: sp.csr_matrix, counts_b: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Which columns of counts are used, and how rare their words are, from training answers."""
+    documents = counts_a.getnnz(axis=0) + counts_b.getnnz(axis=0)
+    kept = _frequent(documents)
+    return kept, 1 + np.log((1 + 2 * counts_a.shape[0]) / (1 + documents[kept]))
+
+
+def text_parts(counts_a: sp.csr_matrix, counts_b: sp.csr_matrix, rarity: np.ndarray) -> Parts:
+    """Inputs from the counts of the kept words in both answers, and from their rarity."""
+    a, b = (_tfidf(counts, rarity) for counts in (counts_a, counts_b))
+    odd = a - b
+    return odd, sp.csr_matrix((abs(odd.data), odd.indices, odd.indptr), odd.shape)
+
+
+def count_words(texts: Iterable[str]) -> tuple[list[str], sp.csr_matrix]:
+    """How often each word stands in each text.
+
+    Returns:
+        The words in alphabetical order, without those of fewer than MIN_DOCUMENTS texts; and the
+        counts, a column a word, as float32.
     """
     columns: dict[str, int] = {}
+    matrix = _counts(texts, columns, known=False)
+    documents = matrix.getnnz(axis=0)
+    kept = sorted(word for word, place in columns.items() if documents[place] >= MIN_DOCUMENTS)
+    return kept, matrix[:, [columns[word] for word in kept]]
+
+
+def count_known_words(texts: Iterable[str], known: Iterable[str]) -> sp.csr_matrix:
+    """How often each of the known words stands in each text, a column a word, float32."""
+    return _counts(texts, {word: place for place, word in enumerate(known)}, known=True)
+
+
+def _counts(texts: Iterable[str], columns: dict[str, int], known: bool) -> sp.csr_matrix:
+    """Counts by column; words without a column get one, unless only known ones are counted."""
     ends, places, counts = array("q", [0]), array("i"), array("i")
     for text in texts:
-        found = Counter(words(text))
+        found = Counter(word for word in words(text) if not known or word in columns)
         places.extend([columns.setdefault(word, len(columns)) for word in found])
         counts.extend(found.values())
         ends.append(len(places))
-    documents = np.bincount(places, minlength=len(columns))
-    kept = sorted(word for word, place in columns.items() if documents[place] >= MIN_DOCUMENTS)
     values = np.array(counts, dtype=np.float32), np.array(places), np.array(ends)
-    matrix = sp.csr_matrix(values, shape=(len(ends) - 1, len(columns)))
-    return matrix[:, [columns[word] for word in kept]]
+    return sp.csr_matrix(values, shape=(len(ends) - 1, len(columns)))
 
 
 def _frequent(documents: np.ndarray) -> np.ndarray:
@@ -110,12 +137,13 @@ def joined_inputs(text: Inputs, numeric: Inputs) -> Inputs:
 
     def inputs(train: np.ndarray) -> tuple[Parts, Parts]:
         left, right = text(train), numeric(train)
-        return _beside(left[0], right[0]), _beside(left[1], right[1])
+        return beside(left[0], right[0]), beside(left[1], right[1])
 
     return inputs
 
 
-def _beside(text: Parts, numeric: Parts) -> Parts:
+def beside(text: Parts, numeric: Parts) -> Parts:
+    """Inputs of both kinds, those of texts first."""
     odd, even = (
         sp.hstack([left, sp.csr_matrix(right, dtype=np.float32)], "csr")
         for left, right in zip(text, numeric, strict=True)

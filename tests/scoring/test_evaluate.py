@@ -16,7 +16,7 @@ from stages.counting.features import count_features
 from stages.scoring import metrics as scoring
 from stages.scoring import scores
 from stages.scoring.baselines import predict_baselines
-from stages.scoring.learning import beyond_baseline, learned, pooled
+from stages.scoring.learning import beyond_baseline, learned, pooled, reference
 from stages.scoring.out_of_fold import all_probabilities
 from stages.scoring.predictions import order_probabilities, read_predictions, read_summaries
 from stages.scoring.sentences import printout, whether_learned
@@ -54,7 +54,7 @@ class Case:
 
     def evaluate(self, logits: np.ndarray, offset: bool = False) -> dict:
         probabilities, _ = self.probabilities(logits)
-        return scoring.evaluate(self.rows, probabilities, SETTINGS, 0, offset)[0]
+        return scoring.evaluate(self.rows, probabilities, SETTINGS, 0, reference(offset))[0]
 
     def probabilities(self, logits: np.ndarray, settings: Evaluate = SETTINGS) -> tuple[dict, dict]:
         ab, ba = order_probabilities(self.predictions(logits))
@@ -194,7 +194,7 @@ def test_orders_are_averaged_as_probabilities(case):
     for order, values in zip(("ab", "ba"), logits, strict=True):
         frame[[f"{order}_{label}" for label in LABELS]] = values
     ab, ba = order_probabilities(frame)
-    quality = scoring.quality(cast([0]), ab, ba)
+    quality = scoring.quality(cast([0]), ab, ba, (ab + ba) / 2)
     assert quality["log_loss"] == pytest.approx(-math.log(0.6))
     assert quality["log_loss_single"] == pytest.approx(-math.log(0.8))
     assert quality["order_consistency"] == 0

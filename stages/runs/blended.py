@@ -1,0 +1,70 @@
+"""A blend as one model: its members' models and baselines, and the mean of what they say."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from stages.config.paths import BLEND, CALIBRATION
+from stages.runs.ensemble import Ensemble, Prediction, with_ties
+from stages.runs.files import is_blend, model_files_in, read_json, require, runs_of
+from stages.scoring import calibration, kept
+from stages.scoring.learning import mean_of_logs
+
+
+class Blend:
+    """The models of a blend's members, ready to predict; its attributes are those of an Ensemble.
+
+    Every member's base is in memory.
+
+    Args:
+        folder: as stages.runs.blending writes it, or a copy of its model's files.
+
+    Raises:
+        UserError: see Ensemble.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        require(folder, model_files_in(folder), "can predict")
+        blend = read_json(folder / BLEND)
+        self.checkpoint = f"blend {blend['name']}"
+        self.members = [Ensemble(path) for path in runs_of(folder)]
+        self.baselines = [kept.load(folder / each["file"]) for each in blend["baselines"]]
+        self.weights = np.array([each["weight"] for each in blend["runs"] + blend["baselines"]])
+        self.calibration = read_json(folder / CALIBRATION)
+        first = self.members[0]
+        self.data, self.prior, self.classes = first.data, first.prior, first.classes
+
+    def __len__(self) -> int:
+        return len(self.members[0])
+
+    def predict(self, battles: pd.DataFrame) -> Prediction:
+        """Predict battles; see Ensemble.logits for their columns, and for what was dropped.
+
+        Returns:
+            The weighted mean of the log probabilities of the members, each with its orders averaged
+            as it does by itself; `dropped` counts the tokens that did not fit into all of them.
+        """
+        found = [member.predict(battles) for member in self.members]
+        counted = [baseline.predict(battles) for baseline in self.baselines]
+
+        def blended(predictions: list[np.ndarray]) -> np.ndarray:
+            known = [each[:, : self.classes] for each in predictions]
+            return mean_of_logs([*known, *counted], self.weights)
+
+        ab, ba = blended([each.ab for each in found]), blended([each.ba for each in found])
+        averaged = blended([each.averaged for each in found])
+        final = calibration.apply(averaged, self.calibration, calibration.kinds(battles))
+        dropped = np.sum([each.dropped for each in found], axis=0)
+        return Prediction(
+            with_ties(ab), with_ties(ba), with_ties(averaged), with_ties(final), dropped
+        )
+
+
+Model: TypeAlias = Ensemble | Blend
+
+
+def load_model(folder: Path) -> Model:
+    """The model of a run's folder or of a blend's; see these for what goes wrong."""
+    return Blend(folder) if is_blend(folder) else Ensemble(folder)
