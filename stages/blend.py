@@ -8,7 +8,6 @@ blends/NAME, python -m stages.publish --blend blends/NAME.
 import argparse
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from stages.comparison.validity import other_votes, repeated
@@ -24,8 +23,8 @@ from stages.scoring.sentences import blend_printout
 def main() -> None:
     """Write the blend's folder, and print what it gains."""
     options = _arguments()
+    blending.check_members(options.runs, options.baselines)
     folder = blending.blend_folder(options.name, options.runs, options.baselines)
-    _refuse_few(options.runs, options.baselines)
     for name in options.runs:  # before the first is fetched, which may take a while
         finished.require_known(name)
     BLENDS.mkdir(exist_ok=True)
@@ -46,18 +45,6 @@ def main() -> None:
     confidence = result.params["evaluate"]["confidence"]
     print(blend_printout(blended.metrics, blended.ladder, result.checkpoint, confidence))
     print(f"\n{folder} written; its page is {folder / REPORT}")
-
-
-def _refuse_few(runs: Sequence[str], baselines: Sequence[str]) -> None:
-    """A blend has two members or more, and each of them once."""
-    names = [*runs, *baselines]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"expected each member once, found twice: {', '.join(twice)}")
-    if len(names) < 2:
-        raise UserError(
-            f"expected two runs or more, or one and --with a baseline, found {names[0]}"
-        )
 
 
 def _arguments() -> argparse.Namespace:

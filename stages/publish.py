@@ -13,7 +13,8 @@ from pathlib import Path
 from stages.config.errors import UserError, stage
 from stages.config.params import load
 from stages.runs import store, tracking
-from stages.runs.recording import collect, collect_blend
+from stages.runs.recording import collect
+from stages.runs.recording_blends import collect_blend
 
 
 @stage

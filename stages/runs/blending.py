@@ -42,6 +42,18 @@ class Runs:
     battles: pd.DataFrame
 
 
+def check_members(runs: Sequence[str], baselines: Sequence[str]) -> None:
+    """Raise a UserError unless a blend has two members or more, and each of them once."""
+    names = [*runs, *baselines]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"expected each member once, found twice: {', '.join(twice)}")
+    if len(names) < 2:
+        raise UserError(
+            f"expected two runs or more, or one and --with a baseline, found {names[0]}"
+        )
+
+
 def blend_folder(name: str | None, runs: Sequence[str], baselines: Sequence[str]) -> Path:
     """Where a blend is written: below BLENDS, by default under the names of its members.
 

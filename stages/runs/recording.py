@@ -15,27 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from stages.config import paths
-from stages.config.errors import UserError
 from stages.config.params import Params
-from stages.config.paths import (
-    BLEND,
-    CALIBRATION,
-    LOCK,
-    METRICS,
-    OUT_OF_FOLD,
-    PARAMS,
-    PIPELINE,
-    PLOTS,
-)
-from stages.runs import finished
-from stages.runs.files import (
-    is_blend,
-    model_files,
-    model_files_in,
-    read_json,
-    require,
-    runs_of,
-)
+from stages.config.paths import LOCK, METRICS, OUT_OF_FOLD, PARAMS, PIPELINE, PLOTS
+from stages.runs.files import model_files, read_json, require
 from stages.runs.lock import check_params, hashes, read_lock
 
 # What a repetition of the same run measures anew.
@@ -101,7 +83,7 @@ def collect(params: Params) -> Recording:
         tags={
             **tags,
             "dvc.stage": "publish",
-            "params_digest": _digest(params.model_dump()),
+            "params_digest": digest(params.model_dump()),
             "learned": metrics["learned"],
         },
         params={**_params(params), "folds": len(folds)},
@@ -114,51 +96,10 @@ def collect(params: Params) -> Recording:
             OUT_OF_FOLD: "predictions",
         },
         votes=votes,
-        texts={"environment.txt": _packages()},
+        texts={"environment.txt": packages()},
         model=model_files(params),
         children=children,
     )
-
-
-def collect_blend(folder: Path) -> Recording:
-    """A blend, from its folder; its page is left out, since it holds texts of votes.
-
-    Raises:
-        UserError: it is none, or a file is missing.
-    """
-    if not is_blend(folder):
-        raise UserError(f"{folder} is no blend: expected a folder of `python -m stages.blend`")
-    model = model_files_in(folder)
-    require(folder, model, "can be recorded")
-    blend, result = read_json(folder / BLEND), finished.read(folder, str(folder))
-    members = blend["runs"] + blend["baselines"]
-    own = [folder / path for path in (BLEND, METRICS, CALIBRATION, OUT_OF_FOLD)]
-    results = [run / path for run in runs_of(folder) for path in finished.RESULTS]
-    folds = [summary["fingerprint"] for summary in result.folds]
-    tags = {"checkpoint": result.checkpoint, "dvc.stage": "blend"}
-    return Recording(
-        name=result.checkpoint,
-        fingerprint=fingerprint([*folds, _digest(blend)], result.metrics),
-        tags={**tags, **_of_code(), "learned": result.metrics["learned"]},
-        params={
-            "weights": blend["weights"],
-            **{f"member.{place}": member["name"] for place, member in enumerate(members)},
-            **{f"weight.{place}": member["weight"] for place, member in enumerate(members)},
-        },
-        metrics=numbers(result.metrics),
-        curves=pd.DataFrame({"step": []}),
-        files={path: _place_in(folder, path) for path in own + results},
-        votes=(result.params["data"]["raw"], result.raw_votes),
-        texts={"environment.txt": _packages()},
-        model=model,
-        root=folder,
-    )
-
-
-def _place_in(folder: Path, path: Path) -> str:
-    """The folder among the artifacts of a blend to which a file of it, or a folder's files, go."""
-    place = path if path.is_dir() else path.parent
-    return (BLENDED / place.relative_to(folder)).as_posix()
 
 
 def _child(
@@ -191,10 +132,10 @@ def _child(
 
 def fingerprint(folds: list[str], metrics: dict) -> str:
     """Of a pipeline run: its folds' fingerprints in order, and its metrics but for what it cost."""
-    return _digest([folds, {k: v for k, v in metrics.items() if k not in COSTS}])
+    return digest([folds, {k: v for k, v in metrics.items() if k not in COSTS}])
 
 
-def _digest(content: object) -> str:
+def digest(content: object) -> str:
     """SHA-256 of a value as canonical JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -211,11 +152,11 @@ def _tags(summary: dict) -> dict[str, str]:
         "checkpoint": checkpoint["checkpoint"],
         "revision": checkpoint["revision"],
         "device": summary["device"],
-        **_of_code(),
+        **of_code(),
     }
 
 
-def _of_code() -> dict[str, str]:
+def of_code() -> dict[str, str]:
     """The commit, and the experiment that DVC runs."""
     code = ["status", "--porcelain", "--untracked-files=no", "--", "."]
     tags = {
@@ -260,7 +201,7 @@ def numbers(tree: Mapping, without: Collection[str] = ()) -> dict[str, float]:
     }
 
 
-def _packages() -> str:
+def packages() -> str:
     """What `pip freeze` says of packages from the index."""
     packages = {(d.name, d.version) for d in importlib.metadata.distributions()}
     return "".join(f"{name}=={version}\n" for name, version in sorted(packages))
