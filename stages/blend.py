@@ -35,6 +35,7 @@ def main() -> None:
         problems = other_votes(results) + repeated(results)
         if problems:
             raise UserError("these runs cannot be blended: " + "; ".join(problems))
+        blending.copy_models(options.runs, new)
         runs = blending.aligned(copies)
         blended = blending.score(runs, options.baselines, options.weights, folder.name)
         blending.write(new, runs, blended, options.baselines)

@@ -77,12 +77,25 @@ def blend_folder(name: str | None, runs: Sequence[str], baselines: Sequence[str]
 
 
 def copy_runs(names: Sequence[str], folder: Path) -> list[tuple[Result, pd.DataFrame | None]]:
-    """Copy runs with their models to folder/runs/0, 1, …; each with its battles, if at hand.
+    """Copy the results of runs to folder/runs/0, 1, …; each with its battles, if at hand.
 
     Raises:
         UserError: there is no run of a name, its files are not to be had, or it is a blend.
     """
     return [_copy(name, folder / _folder(place)) for place, name in enumerate(names)]
+
+
+def copy_models(names: Sequence[str], folder: Path) -> None:
+    """Copy the models of runs beside their results, as copy_runs has left these.
+
+    Raises:
+        UserError: the files of one are not to be had.
+    """
+    for place, name in enumerate(names):
+        with _model_of(name) as model:
+            files = model_files_in(model)
+            require(model, files, "can be blended")
+            _copy_files(model, files, folder / _folder(place))
 
 
 def _folder(place: int) -> str:
@@ -100,15 +113,12 @@ def _copy(name: str, folder: Path) -> tuple[Result, pd.DataFrame | None]:
             _copy_files(source, RESULTS, folder)
     if is_blend(folder) or (source and is_blend(source)):
         raise UserError(f"{name} is itself a blend: name the runs in it")
-    with _model_of(name, source) as model:
-        files = model_files_in(model)
-        require(model, files, "can be blended")
-        _copy_files(model, files, folder)
     return finished.read(folder, name), texts
 
 
-def _model_of(name: str, source: Path | None) -> AbstractContextManager[Path]:
+def _model_of(name: str) -> AbstractContextManager[Path]:
     """A folder with the files of a run's model."""
+    source = finished.folder_of(name)
     if source is not None:
         return nullcontext(source)
     if run := MLFLOW_RUN.fullmatch(name):

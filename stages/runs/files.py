@@ -10,6 +10,7 @@ from stages.config.params import Params, load
 from stages.config.paths import (
     ADAPTER_FILES,
     BLEND,
+    BLENDS,
     CALIBRATION,
     OFFSET_FILE,
     PARAMS,
@@ -29,6 +30,16 @@ def model_files(params: Params) -> list[Path]:
 def is_blend(folder: Path) -> bool:
     """Whether `python -m stages.blend` has written a folder, or it is a copy of such."""
     return (folder / BLEND).is_file()
+
+
+def require_blend(folder: Path) -> None:
+    """Raise a UserError unless a folder is a blend's."""
+    if not is_blend(folder):
+        known = ", ".join(sorted(str(path.parent) for path in BLENDS.glob(f"[!.]*/{BLEND}")))
+        raise UserError(
+            f"{folder} is no blend: expected a folder that `python -m stages.blend` has written, "
+            f"with {BLEND} in it; the blends are {known or 'none'}"
+        )
 
 
 def runs_of(folder: Path) -> list[Path]:

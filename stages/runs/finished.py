@@ -26,7 +26,7 @@ from stages.config.paths import (
     SUMMARIES,
 )
 from stages.runs import revisions
-from stages.runs.files import is_blend, read_json, require
+from stages.runs.files import is_blend, read_json, require, require_blend
 from stages.runs.lock import check_params, hashes, read_lock
 from stages.scoring.baselines import TITLES
 from stages.scoring.bootstrap import ENDS
@@ -146,16 +146,15 @@ def require_known(name: str) -> None:
         return
     try:
         revisions.resolve(name)
-    except UserError as error:
-        folder = Path(name)
-        if folder.is_dir() or folder.parent == BLENDS:
-            found = f"neither {BLEND} nor {METRICS}" if folder.is_dir() else "no such folder"
-            blends = ", ".join(sorted(str(path.parent) for path in BLENDS.glob(f"[!.]*/{BLEND}")))
+    except UserError:
+        if Path(name).parent == BLENDS:
+            require_blend(Path(name))
+        if Path(name).is_dir():
             raise UserError(
-                f"{name}: expected the folder of a blend or of a run, found {found}; the blends "
-                f"are {blends or 'none'}"
+                f"{name} is a folder, no git revision and no DVC experiment: expected {METRICS} of "
+                "a run or a blend in it"
             ) from None
-        raise error
+        raise
 
 
 def fetch(name: str) -> tuple[Result, pd.DataFrame | None]:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.config.params import load
-from stages.config.paths import LOCK, PARAMS
+from stages.config.paths import BLENDS, LOCK, PARAMS
 from stages.runs import revisions
-from stages.runs.files import is_blend, model_files
+from stages.runs.files import is_blend, model_files, require_blend
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,8 @@ def model_folder(experiment: str | None, model: str | None) -> Iterator[Path]:
         UserError: there is none of that name, or it cannot be fetched.
     """
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
-        if model and is_blend(Path(model)):
+        if model and (is_blend(Path(model)) or Path(model).parent == BLENDS):
+            require_blend(Path(model))
             yield Path(model)
         elif model:
             from stages.runs import tracking  # takes seconds, and only this needs mlflow

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.config.errors import UserError
 from stages.config.paths import BLEND, CALIBRATION, METRICS, OUT_OF_FOLD
 from stages.runs import finished
-from stages.runs.files import is_blend, model_files_in, read_json, require, runs_of
+from stages.runs.files import model_files_in, read_json, require, require_blend, runs_of
 from stages.runs.recording import (
     BLENDED,
     Recording,
@@ -25,8 +24,7 @@ def collect_blend(folder: Path) -> Recording:
     Raises:
         UserError: it is none, or a file is missing.
     """
-    if not is_blend(folder):
-        raise UserError(f"{folder} is no blend: expected a folder of `python -m stages.blend`")
+    require_blend(folder)
     model = model_files_in(folder)
     require(folder, model, "can be recorded")
     blend, result = read_json(folder / BLEND), finished.read(folder, str(folder))
