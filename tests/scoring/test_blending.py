@@ -18,7 +18,8 @@ def votes_and_guesses(skills: list[float], seed: int = 0) -> tuple[Votes, list[n
     rng = np.random.default_rng(seed)
     votes = cast(rng.integers(3, size=ROWS), weights=rng.uniform(0.5, 1.5, ROWS))
     noise = rng.normal(scale=0.7, size=(len(skills), ROWS, 3))
-    return votes, [softmax(s * votes.targets + n, axis=1) for s, n in zip(skills, noise)]
+    seen = (s * votes.targets + n for s, n in zip(skills, noise, strict=True))
+    return votes, [softmax(each, axis=1) for each in seen]
 
 
 def test_equal_weights_are_the_mean_of_logs():
@@ -33,9 +34,9 @@ def test_equal_weights_are_the_mean_of_logs():
 
 def test_fitted_weights_are_the_best_on_the_simplex():
     votes, guesses = votes_and_guesses([0.8, 0.5])
-    grid = np.linspace(0, 1, 1001)
+    grid = np.linspace(0, 1, 201)
     losses = [log_loss(votes, mean_of_logs(guesses, np.array([w, 1 - w]))) for w in grid]
-    assert fit_weights(guesses, votes)[0] == pytest.approx(grid[np.argmin(losses)], abs=2e-3)
+    assert fit_weights(guesses, votes)[0] == pytest.approx(grid[np.argmin(losses)], abs=6e-3)
 
 
 def test_what_only_harms_gets_no_weight():

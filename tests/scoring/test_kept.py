@@ -9,7 +9,7 @@ from stages.scoring.baselines import BASELINES, predict_baselines
 from stages.votes.labels import mirrored, with_classes
 from tests.support.votes import make_folds, make_votes, with_votes
 
-ROWS = 240
+ROWS = 120
 
 
 def test_every_baseline_can_be_kept():
@@ -33,7 +33,7 @@ def test_a_kept_baseline_predicts_new_battles_as_out_of_fold(classes, tmp_path):
 def test_exchanged_answers_mirror_what_is_said():
     votes = make_votes(ROWS, 0.5)
     names = {"response_a": "response_b", "response_b": "response_a"}
-    for name in ("length", "counts", "tfidf_counts"):
+    for name in ("length", "tfidf_counts"):
         fitted = kept.keep(name, votes)
         there, back = fitted.predict(votes), fitted.predict(votes.rename(columns=names))
         assert there == pytest.approx(mirrored(back), abs=1e-6)
