@@ -99,7 +99,7 @@ def what_blending_gains(metrics: dict) -> list[str]:
         f"The blend, with {metrics['weights']} weights{by_fold}, has log loss "
         f"{metrics['log_loss']:.4f}. Over its best member, {best} with {loss:.4f}, it gains "
         f"{gain}{shown}.",
-        f"It {told} the best baseline that it was given, {TITLES[name]} with "
+        f"It {told} the baseline to beat, {TITLES[name]} with "
         f"{metrics['baselines'][name]:.4f}: gain {_interval(metrics, f'gain_over_{name}')}.",
         whether_more_than_counts(metrics),
     ]
