@@ -82,7 +82,9 @@ class Result:
     @property
     def reference_title(self) -> str:
         """What sentences call that baseline."""
-        return (TITLES if self.members else REFERENCES)[self.reference]
+        if self.members and self.reference != "prior":
+            return f"baseline {TITLES[self.reference]}"
+        return REFERENCES[self.reference]
 
     @property
     def to_beat(self) -> float:

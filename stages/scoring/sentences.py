@@ -94,10 +94,10 @@ def what_blending_gains(metrics: dict) -> list[str]:
         "no": "is no better than",
         "undecided": "may or may not be better than",
     }[metrics["learned"]]
-    by_fold = ", fitted for each fold on the others" if metrics["weights"] == "fitted" else ""
+    fitted = "weights that are fitted for each fold on the others"
+    weights = fitted if metrics["weights"] == "fitted" else "equal weights"
     return [
-        f"The blend, with {metrics['weights']} weights{by_fold}, has log loss "
-        f"{metrics['log_loss']:.4f}. Over its best member, {best} with {loss:.4f}, it gains "
+        f"The blend, with {weights}, has log loss {metrics['log_loss']:.4f}. Over its best member, {best} with {loss:.4f}, it gains "
         f"{gain}{shown}.",
         f"It {told} the baseline to beat, {TITLES[name]} with "
         f"{metrics['baselines'][name]:.4f}: gain {_interval(metrics, f'gain_over_{name}')}.",
