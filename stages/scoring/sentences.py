@@ -97,8 +97,8 @@ def what_blending_gains(metrics: dict) -> list[str]:
     fitted = "weights that are fitted for each fold on the others"
     weights = fitted if metrics["weights"] == "fitted" else "equal weights"
     return [
-        f"The blend, with {weights}, has log loss {metrics['log_loss']:.4f}. Over its best member, {best} with {loss:.4f}, it gains "
-        f"{gain}{shown}.",
+        f"The blend, with {weights}, has log loss {metrics['log_loss']:.4f}. Over its best member, "
+        f"{best} with {loss:.4f}, it gains {gain}{shown}.",
         f"It {told} the baseline to beat, {TITLES[name]} with "
         f"{metrics['baselines'][name]:.4f}: gain {_interval(metrics, f'gain_over_{name}')}.",
         whether_more_than_counts(metrics),
