@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import PeftModel
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -25,6 +25,7 @@ from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.sharding import sharded
 from stages.training.checkpoints import saving
 from stages.training.gates.passes import LOSS
+from stages.training.selection import Selection, best_step, lowest
 from stages.votes.labels import mirrored
 
 IDLE = [0]  # the tokens of a pass that counts nothing
@@ -66,9 +67,11 @@ class PackedTrainer(Trainer):
         compute: Compute,
         params: Params,
         folder: Path,
+        selection: Selection | None = None,
     ) -> None:
         budget = params.budget
         self.examples, self.validation, self.compute = examples, validation, compute
+        self.selection = selection
         self.steps = plan(
             len(examples), budget.batch_size, budget.epochs, params.train.swap, params.train.seed
         )
@@ -132,13 +135,37 @@ class PackedTrainer(Trainer):
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Validation loss, answers in the file's order, in nats an example.
 
-        The last epoch's is left to the out-of-fold predictions, which measure the same.
+        The last epoch's is left to the out-of-fold predictions, which measure the same; unless the
+        best epoch is wanted, whose inner loss is measured beside it.
         """
-        if self.state.global_step == self.state.max_steps:
+        if self.state.global_step == self.state.max_steps and not self.selection:
             return {}
-        loss = log_loss(self.model, self.validation, self.compute)
-        self.log({"eval_loss": loss})
-        return {"eval_loss": loss}
+        losses = {"eval_loss": log_loss(self.model, self.validation, self.compute)}
+        if self.selection:
+            losses["inner_loss"] = self._select(self.selection)
+        self.log(losses)
+        return losses
+
+    def _select(self, selection: Selection) -> float:
+        """The inner loss now; the adapter is kept if none was lower."""
+        logits = both_orders(self.model, selection.inner, self.compute)
+        loss = loss_of(mean_of_orders(logits), selection.inner)
+        if lowest(self.state.log_history, loss):
+            selection.keep(self.state.global_step, self.model)
+        return loss
+
+    def restore_best(self) -> dict | None:
+        """Go back to the best epoch; returns which it is and why, or None if the last is wanted."""
+        if not self.selection:
+            return None
+        history = self.state.log_history
+        step = best_step(history)
+        self.selection.restore(step, self.model)
+        epoch = step // self.steps_per_epoch
+        losses = [entry["inner_loss"] for entry in history if "inner_loss" in entry]
+        shown = ", ".join(f"{loss:.4f}" for loss in losses)
+        print(f"epoch {epoch} is kept: the inner losses by epoch are {shown}")
+        return {"epoch": epoch, "votes": len(self.selection.inner), "inner_losses": losses}
 
     def _save_checkpoint(self, *args: object) -> None:
         try:
@@ -229,6 +256,19 @@ def predict_together(
     for index, values in processes.gather((mine, found)):
         logits[index] = values.numpy()
     return (mirrored(logits) if swapped else logits) + examples.offsets
+
+
+def both_orders(model: PeftModel, examples: Examples, compute: Compute) -> dict[str, np.ndarray]:
+    """Logits with the answers as stored, and exchanged: the same where each is read by itself."""
+    ab = predict_together(model, examples, compute, swapped=False)
+    if compute.objective.alone:
+        return {"ab": ab, "ba": ab}
+    return {"ab": ab, "ba": predict_together(model, examples, compute, swapped=True)}
+
+
+def mean_of_orders(logits: dict[str, np.ndarray]) -> np.ndarray:
+    """Logs of the mean of both orders' probabilities: (examples, classes)."""
+    return np.log((softmax(logits["ab"], axis=1) + softmax(logits["ba"], axis=1)) / 2)
 
 
 def _idle(model: PeftModel, ids: Sequence[Sequence[int]], compute: Compute) -> int:
