@@ -8,8 +8,8 @@ import argparse
 from stages.config.errors import UserError, stage
 from stages.config.params import load
 from stages.config.paths import lesson
-from stages.distillation.pairs import read_pairs
-from stages.votes.quarantine import check_quarantine
+from stages.distillation.pairs import PAIRS, UNREADABLE, read_pairs
+from stages.votes.quarantine import set_aside
 
 
 @stage
@@ -22,14 +22,10 @@ def main() -> None:
     if key not in files:
         raise UserError(f"expected one of {', '.join(files) or 'no file'}, found {key}")
     pairs, bad, words = read_pairs(files[key], params.data)
-    place = lesson("pairs", key)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    listed = place.with_suffix(".unreadable.csv")
-    bad.to_csv(listed, index=False, encoding="utf-8")
-    rows = len(pairs) + len(bad)
-    check_quarantine(bad, rows, params.data.max_quarantined, listed)
-    pairs.to_parquet(place, index=False)
-    told = f", {len(bad)} cannot be read: {listed}" if len(bad) else ""
+    place, rows = lesson("pairs", key), len(pairs) + len(bad)
+    set_aside(bad, rows, params.data.max_quarantined, place / UNREADABLE)
+    pairs.to_parquet(place / PAIRS, index=False)
+    told = f", {len(bad)} cannot be read: {place / UNREADABLE}" if len(bad) else ""
     print(f"{files[key].raw} is taken for {words}: {rows:,} pairs without votes{told}")
 
 

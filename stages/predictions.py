@@ -9,7 +9,7 @@ from pathlib import Path
 from stages.config.errors import UserError, stage
 from stages.config.params import load
 from stages.config.paths import lesson
-from stages.distillation.soft_labels import read_predictions
+from stages.distillation.soft_labels import PREDICTIONS, read_predictions
 
 
 @stage
@@ -23,8 +23,8 @@ def main() -> None:
         raise UserError(f"expected one of {', '.join(files) or 'no file'}, found {key}")
     table = read_predictions(Path(files[key].raw))
     place = lesson("predictions", key)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(place, index=False)
+    place.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(place / PREDICTIONS, index=False)
     folds = ", ".join(map(str, sorted(table.fold.dropna().unique()))) or "every fold"
     print(f"{files[key].raw}: predictions of {table.id.nunique():,} ids for {folds}")
 

@@ -60,7 +60,7 @@ def auxiliary(key: str) -> Path:
 
 def lesson(kind: str, key: str) -> Path:
     """What became of one of the files in teacher.pairs or teacher.predictions, likewise."""
-    return LESSONS / kind / f"{key}.parquet"
+    return LESSONS / kind / key
 
 
 def teacher(fold: int) -> Path:

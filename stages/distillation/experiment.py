@@ -65,7 +65,7 @@ def require_same_folds(name: str, theirs: pd.DataFrame, ours: pd.DataFrame) -> N
     off = both.id[both.of != "both"].unique()
     raise UserError(
         f"teacher.from is {name}: expected this run's folds, since its model of a fold must not "
-        f"have seen what this run's fold holds out; found {len(off)} of {both.id.nunique()} votes in "
-        f"another fold, or in one of both runs alone, such as {off[0]}. Train it on the same data "
-        "with the same seed, split.folds and rows"
+        f"have seen what this run's fold holds out; found {len(off)} of {both.id.nunique()} votes "
+        f"in another fold, or in one of both runs alone, such as {off[0]}. Train it on the same "
+        "data with the same seed, split.folds and rows"
     )

@@ -15,6 +15,7 @@ from stages.votes.groups import find_groups
 from stages.votes.rows import TURNS, BadRow
 from stages.votes.texts import battle_of, open_file
 
+PAIRS, UNREADABLE = "pairs.parquet", "quarantine.csv"
 COLUMNS = ("id", "source", "weight", *TURNS, "system")
 
 
@@ -49,7 +50,7 @@ def read_pairs(file: Pairs, data: Data) -> tuple[pd.DataFrame, pd.DataFrame, str
 
 def all_pairs(files: int) -> pd.DataFrame:
     """What the stage `pairs` wrote of so many files."""
-    found = [pd.read_parquet(lesson("pairs", f"file{place}")) for place in range(files)]
+    found = [pd.read_parquet(lesson("pairs", f"file{place}") / PAIRS) for place in range(files)]
     return pd.concat(found or [pd.DataFrame(columns=list(COLUMNS))], ignore_index=True)
 
 

@@ -13,6 +13,7 @@ from stages.votes.labels import LABELS
 from stages.votes.rows import WINNERS, blank
 
 NAMES = (WINNERS, LABELS)  # of the columns of probabilities
+PREDICTIONS = "predictions.parquet"
 OFF = 1e-3  # how far a row's sum may be off 1, by rounding
 
 
@@ -99,8 +100,8 @@ def all_predictions(files: int) -> pd.DataFrame:
     Raises:
         UserError: two of them predict the same.
     """
-    found = [pd.read_parquet(lesson("predictions", f"file{place}")) for place in range(files)]
-    table = pd.concat(found, ignore_index=True)
+    places = [lesson("predictions", f"file{place}") for place in range(files)]
+    table = pd.concat([pd.read_parquet(place / PREDICTIONS) for place in places], ignore_index=True)
     twice = table.id[table.duplicated(["id", "fold"])]
     if len(twice):
         raise UserError(

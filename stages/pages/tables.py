@@ -290,9 +290,24 @@ def made(result: Result) -> dict[str, str]:
         "scale": result.params["scale"],
         "objective": result.params["train"]["objective"],
         "given length and format": ", ".join(result.given) or "no",
+        **_taught(result.params.get("teacher", {})),
+        **_kept(result.folds),
         "params, SHA-256": hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest(),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _taught(teacher: dict) -> dict[str, str]:
+    """Who said what beside the votes, if anyone did."""
+    files = [file["raw"] for file in teacher.get("predictions", [])]
+    named = teacher.get("from") or ", ".join(files)
+    return {"teacher": f"{named}, weight {teacher['weight']:g}"} if named else {}
+
+
+def _kept(folds: list[dict]) -> dict[str, str]:
+    """Which epoch of each fold is kept, where the best ones are."""
+    epochs = [str(fold["kept"]["epoch"]) for fold in folds if "kept" in fold]
+    return {"epochs kept, by inner loss": ", ".join(epochs)} if epochs else {}
 
 
 def _agreement(several: dict) -> dict[str, str]:

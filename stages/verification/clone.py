@@ -52,7 +52,11 @@ def bring_inputs(repository: Path, commit: str, clone: Path) -> None:
     """
     params = load(clone / PARAMS)
     recorded = DVCFileSystem(repository, rev=commit)
-    for name in filter(None, (params.data.raw, params.checkpoint.folder)):
+    files = [params.data.raw, params.checkpoint.folder]
+    files += [file.raw for file in params.data.auxiliary]
+    files += [file.raw for file in params.teacher.predictions]
+    files += [file.raw for file in params.teacher.pairs]
+    for name in filter(None, files):
         place = Path(os.path.normpath(clone / Path(name).expanduser()))
         if place.exists():
             continue
