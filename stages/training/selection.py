@@ -101,15 +101,9 @@ class Selection:
         return self._folder / f"best-{step}.safetensors"
 
 
-def best_step(history: Sequence[dict]) -> int:
-    """The step of the lowest inner loss in a training's log, the first of equal ones."""
-    measured = [(entry["inner_loss"], entry["step"]) for entry in history if "inner_loss" in entry]
-    return min(measured)[1]
-
-
-def lowest(history: Sequence[dict], loss: float) -> bool:
-    """Whether an inner loss is below all that were measured before."""
-    return all(loss < entry["inner_loss"] for entry in history if "inner_loss" in entry)
+def inner_losses(history: Sequence[dict]) -> dict[int, float]:
+    """The inner losses in a training's log, by step: of both orders' mean probabilities."""
+    return {entry["step"]: entry["inner_loss"] for entry in history if "inner_loss" in entry}
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -25,7 +25,7 @@ from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.sharding import sharded
 from stages.training.checkpoints import saving
 from stages.training.gates.passes import LOSS
-from stages.training.selection import Selection, best_step, lowest
+from stages.training.selection import Selection, inner_losses
 from stages.votes.labels import mirrored
 
 IDLE = [0]  # the tokens of a pass that counts nothing
@@ -136,9 +136,12 @@ class PackedTrainer(Trainer):
         """Validation loss, answers in the file's order, in nats an example.
 
         The last epoch's is left to the out-of-fold predictions, which measure the same; unless the
-        best epoch is wanted, whose inner loss is measured beside it.
+        best epoch is wanted, whose inner loss is measured beside it. The Trainer asks for the last
+        epoch's twice: after its last step, and after the plan.
         """
-        if self.state.global_step == self.state.max_steps and not self.selection:
+        step = self.state.global_step
+        measured = not self.selection or step in inner_losses(self.state.log_history)
+        if step == self.state.max_steps and measured:
             return {}
         losses = {"eval_loss": log_loss(self.model, self.validation, self.compute)}
         if self.selection:
@@ -150,7 +153,7 @@ class PackedTrainer(Trainer):
         """The inner loss now; the adapter is kept if none was lower."""
         logits = both_orders(self.model, selection.inner, self.compute)
         loss = loss_of(mean_of_orders(logits), selection.inner)
-        if lowest(self.state.log_history, loss):
+        if loss < min(inner_losses(self.state.log_history).values(), default=np.inf):
             selection.keep(self.state.global_step, self.model)
         return loss
 
@@ -158,14 +161,13 @@ class PackedTrainer(Trainer):
         """Go back to the best epoch; returns which it is and why, or None if the last is wanted."""
         if not self.selection:
             return None
-        history = self.state.log_history
-        step = best_step(history)
+        losses = inner_losses(self.state.log_history)
+        step = min(losses, key=losses.__getitem__)  # the first of equal ones
         self.selection.restore(step, self.model)
-        epoch = step // self.steps_per_epoch
-        losses = [entry["inner_loss"] for entry in history if "inner_loss" in entry]
-        shown = ", ".join(f"{loss:.4f}" for loss in losses)
-        print(f"epoch {epoch} is kept: the inner losses by epoch are {shown}")
-        return {"epoch": epoch, "votes": len(self.selection.inner), "inner_losses": losses}
+        epoch, shown = step // self.steps_per_epoch, list(losses.values())
+        told = ", ".join(f"{loss:.4f}" for loss in shown)
+        print(f"epoch {epoch} is kept: the inner losses by epoch are {told}")
+        return {"epoch": epoch, "votes": len(self.selection.inner), "inner_losses": shown}
 
     def _save_checkpoint(self, *args: object) -> None:
         try:
