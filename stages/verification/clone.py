@@ -83,8 +83,10 @@ def bring_teacher(repository: Path, clone: Path) -> None:
         return
     commit = resolve(name, repository)
     git = ["git", "-c", "protocol.version=2"]
-    fetch = ["fetch", "--quiet", "--depth=1", repository.as_uri(), f"{commit}:refs/tags/{name}"]
+    fetch = ["fetch", "--quiet", "--depth=1", repository.as_uri(), commit]
     subprocess.run([*git, *fetch], cwd=clone, env=environment(), check=True)
+    # What is no name, such as a hash, is found without.
+    subprocess.run(["git", "tag", name, commit], cwd=clone, env=environment(), capture_output=True)
     with Repo(repository) as repo:
         cache = Path(repo.cache.local.path).parents[1]
     add = ["remote", "add", "--local", "--default", "teacher", str(cache)]

@@ -1,5 +1,6 @@
 """A teacher that never saw what a fold holds out: by construction, in a clone with real DVC."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -13,8 +14,10 @@ from stages.config.errors import UserError
 from stages.distillation.experiment import require_same_folds
 from stages.runs.ensemble import Ensemble
 from stages.runs.model_folder import get_experiment
+from stages.runs.revisions import resolve
 from stages.training import run
 from stages.training.soft_targets import SAYS, VOTES
+from stages.verification import clone
 from stages.votes.labels import TARGETS, targets_of
 from stages.votes.rows import TURNS, WINNERS
 from tests.support.trained import FOLDS, Trained
@@ -43,9 +46,9 @@ STAGES = ("prepare", "split", "teacher", "train", "evaluate")
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory, tiny) -> Honest:
     """A run that has ended, and may teach: its commit has the tag `first`."""
-    clone = Honest(tmp_path_factory.mktemp("teacher"), tiny)
-    clone.git("tag", "first")
-    return clone
+    made = Honest(tmp_path_factory.mktemp("teacher"), tiny)
+    made.git("tag", "first")
+    return made
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def first(ended) -> Honest:
     return ended
 
 
-def student_of(clone: Honest, fold: int, monkeypatch) -> tuple[pd.DataFrame, pd.DataFrame]:
+def student_of(run_of: Honest, fold: int, monkeypatch) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a fold's student is trained on, and what it holds out."""
     frames = []
 
@@ -65,7 +68,7 @@ def student_of(clone: Honest, fold: int, monkeypatch) -> tuple[pd.DataFrame, pd.
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "train_fold", stop)
-        with clone.inside(), pytest.raises(UserError, match="seen enough"):
+        with run_of.inside(), pytest.raises(UserError, match="seen enough"):
             run.run(fold)
     return frames[0], frames[1]
 
@@ -81,7 +84,7 @@ def test_the_teacher_of_a_fold_never_saw_its_held_out_votes(first):
     held_out = table.id.isin(folds.id[folds.fold == 0])
     hard = table.loc[held_out, list(WINNERS)].astype(float)
     # Less sure, for the same side: the labels, by which folds are dealt, stay.
-    table.loc[held_out, list(WINNERS)] = (0.5 * hard + 0.5 / 3).round(6).astype(str)
+    table.loc[held_out, list(WINNERS)] = (0.7 * hard + 0.1).round(6).astype(str)
     try:
         table.to_csv(votes, index=False)
         first.set_params(teacher={"from": None})
@@ -145,6 +148,20 @@ def test_a_teacher_that_is_no_run_is_named(first, name, capsys):
     assert f"{name} is neither a git revision nor a DVC experiment" in capsys.readouterr().err
 
 
+def test_a_run_that_is_verified_finds_its_teacher(first, tmp_path):
+    first.set_params(teacher={"from": "first"})
+    first.commit("A student")
+    again = tmp_path / "again"
+    commit = resolve("HEAD", first.path)
+    clone.checkout(first.path, commit, again)
+    clone.bring_teacher(first.path, again)
+    with contextlib.chdir(again):
+        found = get_experiment("first", tmp_path / "found")
+    name = "models/fold-1/adapter_model.safetensors"
+    first.dvc("checkout", "--force", "train")
+    assert (found / name).read_bytes() == (first.path / name).read_bytes()
+
+
 # Files
 
 
@@ -200,11 +217,13 @@ def test_dvc_runs_again_what_depends_on_a_changed_file(first, monkeypatch):
     alone = training[training.id.isin(battles.id[:10])]
     assert (targets_of(alone) == alone[list(VOTES)].to_numpy()).all()
 
-    table.iloc[::-1].to_csv(first.path / "teacher.csv")
+    file = first.path / "teacher.csv"
+    before = file.read_bytes()
+    table.iloc[::-1].to_csv(file)
     first.set_params(teacher={"weight": 0.75})
-    status = json.loads(first.dvc("status", "--json", "pairs", "predictions", "teacher"))
+    status = json.loads(first.dvc("status", "--json", "pairs", "predictions", "teacher@0"))
     assert list(status) == ["predictions@file0"], "the file has changed; the weight is training's"
-    table.to_csv(first.path / "teacher.csv")
+    file.write_bytes(before)
     pairs = first.path / "pairs.jsonl"
     pairs.write_text(pairs.read_text(encoding="utf-8").replace("one", "1"), encoding="utf-8")
     printed = first.dvc("repro", "teacher@0")
