@@ -55,9 +55,17 @@ def written() -> dict[str, Path]:
         for name, value in vars(paths).items()
         if isinstance(value, Path) and name not in NOT_OF_A_STAGE
     }
-    by_fold = (paths.adapter, paths.predictions, paths.summary, paths.curves)
+    by_fold = (
+        paths.adapter,
+        paths.predictions,
+        paths.summary,
+        paths.curves,
+        paths.teacher,
+        paths.teacher_facts,
+    )
     of_fold = {function.__name__: function(0) for function in by_fold}
-    return fixed | of_fold | {"auxiliary": paths.auxiliary("file0")}
+    lessons = {f"lessons/{kind}": paths.lesson(kind, "file0") for kind in ("pairs", "predictions")}
+    return fixed | of_fold | lessons | {"auxiliary": paths.auxiliary("file0")}
 
 
 # dvc.yaml

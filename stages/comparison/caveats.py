@@ -6,7 +6,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from stages.comparison.entries import beside_of, prompt_of, seeds_together, train_of
+from stages.comparison.entries import (
+    beside_of,
+    prompt_of,
+    seeds_together,
+    teacher_of,
+    train_of,
+)
 from stages.comparison.words import interval
 from stages.runs.finished import Result
 from stages.scoring.baselines import TITLES
@@ -68,6 +74,7 @@ def _written(value: object) -> str:
 def _settings(params: dict) -> dict[str, object]:
     """What every backbone is trained with, by dotted name, but for what may differ."""
     trained = {"prompt": prompt_of(params), "train": train_of(params)}
+    trained |= {"teacher": teacher_of(params)}
     flat = pd.json_normalize(trained | {"data": {"auxiliary": beside_of(params)}}).iloc[0]
     names = ("objective", "seed", "way", "log_steps", "save_steps")
     may_differ = [f"train.{name}" for name in names]

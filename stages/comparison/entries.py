@@ -77,12 +77,20 @@ def but_for_the_seed(result: Result) -> str:
     train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
     chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
     prompt, beside = sorted(prompt_of(result.params).items()), beside_of(result.params)
-    return repr((result.checkpoint, sorted(train.items()), prompt, chosen, result.budget, beside))
+    trained = (result.checkpoint, sorted(train.items()), prompt, chosen, result.budget, beside)
+    return repr((*trained, sorted(teacher_of(result.params).items())))
 
 
 def train_of(params: dict) -> dict:
     """A run's section `train`; older ones lack what they could not have."""
-    return {"offset": False, "way": "auto"} | params["train"]
+    train = {"offset": False, "way": "auto", "select": "last"} | params["train"]
+    return {k: v for k, v in train.items() if k != "inner" or train["select"] == "best"}
+
+
+def teacher_of(params: dict) -> dict:
+    """Who taught a run, and how, likewise; nothing where nobody did."""
+    teacher = params.get("teacher", {})
+    return teacher if teacher.get("from") or teacher.get("predictions") else {}
 
 
 def beside_of(params: dict) -> list[dict]:

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from stages.config.data import Data, Positive, Section, Share
 from stages.config.errors import UserError
 from stages.config.paths import PARAMS
+from stages.config.teacher import Teacher
 
 Layers = Annotated[int, Field(ge=0, strict=True)]
 Pinned = Annotated[str, Field(pattern=r"^\w[\w.-]*==[\w.!+]+$")]  # name==version
@@ -95,6 +96,10 @@ class Train(Section):
     compile: Literal["auto"] | bool  # the layers, by torch.compile
     cuda_graphs: Literal["auto"] | bool  # passes recorded once for each length of row
     gradient_checkpointing: Literal["auto"] | Layers
+    select: Literal["last", "best"] = "last"  # the epoch whose adapter is kept
+    inner: Annotated[Share, Field(gt=0, lt=1)] = (
+        0.1  # of the training votes, by which best is found
+    )
     log_steps: Positive
     save_steps: Positive
 
@@ -204,6 +209,7 @@ class Params(Section):
     split: Split
     prompt: Prompt
     train: Train
+    teacher: Teacher = Teacher()
     evaluate: Evaluate
     scales: dict[str, Scale]
     backbones: dict[str, Family]
@@ -250,6 +256,7 @@ class Params(Section):
         return {
             "prompt": self.prompt.model_dump(),
             "train": self.train.model_dump(exclude={"log_steps", "save_steps"}),
+            "teacher": self.teacher.model_dump(by_alias=True),
             "budget": self.budget.model_dump(),
             "checkpoint": self.checkpoint.model_dump(),
         }
@@ -296,7 +303,7 @@ def _known_keys(kind: Any, section: Iterable[int | str]) -> Iterable[str]:
         kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[key].annotation
         if isinstance(kind, UnionType):  # of a section and None
             kind = get_args(kind)[0]
-    return kind.model_fields
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 def _nearest(found: str, known: Iterable[str]) -> str:

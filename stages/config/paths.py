@@ -17,6 +17,12 @@ PREPARE_METRICS = Path("metrics/prepare.json")
 # auxiliary
 AUXILIARY = Path("data/auxiliary")
 
+# pairs, predictions
+LESSONS = Path("data/lessons")
+
+# teacher
+TEACHER = Path("data/teacher")
+
 # split
 FOLDS = Path("data/folds/folds.parquet")
 SPLIT_METRICS = Path("metrics/split.json")  # holds the class shares of the votes
@@ -54,6 +60,21 @@ BLEND = Path("blend.json")  # names the members, their folders and weights
 def auxiliary(key: str) -> Path:
     """What became of one of the files in data.auxiliary, which DVC calls file0, file1, …"""
     return AUXILIARY / key
+
+
+def lesson(kind: str, key: str) -> Path:
+    """What became of one of the files in teacher.pairs or teacher.predictions, likewise."""
+    return LESSONS / kind / key
+
+
+def teacher(fold: int) -> Path:
+    """What a teacher says of the votes and pairs that a fold is trained on."""
+    return TEACHER / f"fold-{fold}.parquet"
+
+
+def teacher_facts(fold: int) -> Path:
+    """Who the fold's teacher was, and how much it taught."""
+    return TEACHER / f"fold-{fold}.json"
 
 
 def adapter(fold: int) -> Path:

@@ -298,6 +298,8 @@ def made(result: Result) -> dict[str, str]:
         "scale": _each(run.params["scale"] for run in runs),
         "objective": _each(run.params["train"]["objective"] for run in runs),
         "given length and format": ", ".join(result.given) or "no",
+        **_taught(run.params.get("teacher", {}) for run in runs),
+        **_kept(result.folds),
         "params, SHA-256": _each(_digest(chosen(run.params)) for run in runs),
         "versions": _each(f"{name} {value}" for each in versions for name, value in each.items()),
     }
@@ -305,6 +307,27 @@ def made(result: Result) -> dict[str, str]:
 
 def _digest(params: dict) -> str:
     return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+
+
+def _taught(teachers: Iterable[dict]) -> dict[str, str]:
+    """Who said what beside the votes, if anyone did."""
+    told = _each(_teacher(teacher) for teacher in teachers if _named(teacher))
+    return {"teacher": told} if told else {}
+
+
+def _teacher(teacher: dict) -> str:
+    return f"{_named(teacher)}, weight {teacher['weight']:g}"
+
+
+def _named(teacher: dict) -> str:
+    files = [file["raw"] for file in teacher.get("predictions", [])]
+    return teacher.get("from") or ", ".join(files)
+
+
+def _kept(folds: list[dict]) -> dict[str, str]:
+    """Which epoch of each fold is kept, where the best ones are."""
+    epochs = [str(fold["kept"]["epoch"]) for fold in folds if "kept" in fold]
+    return {"epochs kept, by inner loss": ", ".join(epochs)} if epochs else {}
 
 
 def _agreement(several: dict) -> dict[str, str]:

@@ -60,11 +60,12 @@ class Prediction:
 
 
 class Ensemble:
-    """The models of all folds of one run, ready to predict; several threads may share it.
+    """The models of the folds of one run, ready to predict; several threads may share it.
 
     Args:
         folder: laid out as the repository, with a run's params.yaml, models/, calibration and
             metrics of the split; those of the workspace, or copies.
+        folds: whose models are taken; None takes all.
 
     Attributes:
         data: how the training votes were read.
@@ -77,9 +78,9 @@ class Ensemble:
             other params.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, folds: Sequence[int] | None = None) -> None:
         params = load(folder / PARAMS)
-        folds = params.split.folds
+        folds = params.split.folds if folds is None else folds
         if lock := read_lock(folder):  # a model in MLflow has none: it was checked when recorded
             check_params(folder, lock)
         require(folder, model_files(params), "can predict")

@@ -31,7 +31,9 @@ def check_params(folder: Path, lock: Lock) -> None:
     """
     params = _read_yaml(folder / PARAMS)  # as written: a rate is one number, or one an objective
     chosen = {f"scales.{params['scale']}", f"backbones.{params['model']}"}
-    needed = {"prepare": {"data"}} | {f"train@{k}": chosen for k in params["split"]["folds"]}
+    folds = params["split"]["folds"]
+    needed = {"prepare": {"data"}} | {f"train@{k}": chosen for k in folds}
+    needed |= {f"teacher@{k}": set() for k in folds}
     for name, keys in needed.items():
         used = lock.get(name, {}).get("params", {}).get(str(PARAMS), {})
         changed = [key for key, value in used.items() if _lookup(params, key) != value]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.config.params import load
 from stages.config.paths import BLENDS, LOCK, PARAMS
+from stages.config.root import root
 from stages.runs import revisions
 from stages.runs.files import is_blend, model_files, require_blend
 
@@ -41,13 +42,17 @@ def model_folder(experiment: str | None, model: str | None) -> Iterator[Path]:
 
             yield tracking.download_model(model, Path(temporary))
         elif experiment:
-            yield _get_experiment(experiment, Path(temporary))
+            yield get_experiment(experiment, Path(temporary))
         else:
             yield Path()
 
 
-def _get_experiment(name: str, folder: Path) -> Path:
-    commit = revisions.resolve(name)
-    revisions.get(commit, [PARAMS, LOCK], folder)
-    revisions.get(commit, model_files(load(folder / PARAMS)), folder)
+def get_experiment(name: str, folder: Path) -> Path:
+    """Copy what an Ensemble reads of an experiment or a git revision into a folder; returns it.
+
+    It is looked for in the user's repository: a throwaway clone of that has no experiments.
+    """
+    commit = revisions.resolve(name, root())
+    revisions.get(commit, [PARAMS, LOCK], folder, root())
+    revisions.get(commit, model_files(load(folder / PARAMS)), folder, root())
     return folder

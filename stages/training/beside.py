@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from stages.training.soft_targets import without_vote
 from stages.votes.labels import votes_of
 
 
@@ -28,16 +29,18 @@ def offsets(training: pd.DataFrame) -> np.ndarray:
 
     It is, for votes that are only trained on, the log of their source's class shares less that of
     the fold's own. A source without ties then says nothing of ties. Predictions have none of it.
+    Pairs without votes have none, either: a teacher says what the fold's own people would choose,
+    and if its class shares are others there, it is since the pairs are.
 
     Source: Menon et al. 2021, Long-tail learning via logit adjustment.
 
     Returns:
-        (n, C) float32; 0 for the fold's own votes.
+        (n, C) float32; 0 for the fold's own votes, and for pairs without votes.
     """
-    own = training.fold >= 0
+    own, pseudo = training.fold >= 0, without_vote(training)
     found = np.zeros((len(training), votes_of(training).classes), dtype=np.float32)
-    for source in training.source[~own].unique():
-        rows = (~own & (training.source == source)).to_numpy()
+    for source in training.source[~own & ~pseudo].unique():
+        rows = (~own & ~pseudo & (training.source == source)).to_numpy()
         found[rows] = _log_shares(training[rows]) - _log_shares(training[own])
     return found
 

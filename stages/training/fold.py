@@ -24,7 +24,9 @@ from stages.training import beside, way
 from stages.training.checkpoints import last_checkpoint
 from stages.training.fast import make_fast, repeatable
 from stages.training.gates import order
-from stages.training.trainer import PackedTrainer, loss_of, predict_together
+from stages.training.selection import Selection, split
+from stages.training.soft_targets import votes_alone
+from stages.training.trainer import PackedTrainer, both_orders, loss_of
 from stages.votes.labels import LABELS, targets_of
 
 
@@ -34,7 +36,8 @@ class Trained:
 
     Attributes:
         predictions: id, tokens, tokens_dropped and the logits of both orders.
-        curves: step, epoch, training_loss, validation_loss, lr, grad_norm.
+        curves: step, epoch, training_loss, validation_loss, lr, grad_norm; and inner_loss, where
+            the best epoch is kept.
         summary: gates, cost and facts of the run, as JSON holds them.
         offset: what was added to the logits, if anything.
     """
@@ -65,6 +68,7 @@ def train_fold(
     transformers.set_seed(params.train.seed)
     tokenizer = AutoTokenizer.from_pretrained(weights)
     classes = targets_of(training).shape[1]
+    training, inner = split(training, params)
     template = template_for(tokenizer, params, classes)
     examples, validation, offset = _read(training, held_out, template, params.train.offset)
     truth = dict(zip(training.id, targets_of(training), strict=True))
@@ -78,15 +82,17 @@ def train_fold(
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
     print(f"memory: {plan}")
 
-    trainer = PackedTrainer(model, examples, validation, compute, params, folder)
+    selection = None if inner is None else Selection(_inner(inner, template, offset), folder)
+    trainer = PackedTrainer(model, examples, validation, compute, params, folder, selection)
     _train(trainer, folder)
+    kept = trainer.restore_best()
     passed += order.after_training(model)
-    logits = _both_orders(model, validation, compute)
-    final_loss = loss_of(logits["ab"], validation)
-    curves = _curves(trainer, final_loss)
+    logits = both_orders(model, validation, compute)
+    curves = _curves(trainer, loss_of(logits["ab"], validation))
     summary = {
         **_facts(model, trainer, compute, examples, validation),
         **{name: name in (gate.name for gate in passed) for name in ("compiled", "recorded")},
+        **({"kept": kept} if kept else {}),
         "memory": str(plan),
         "way": compute.way,
         "offset": offset is not None,
@@ -103,19 +109,16 @@ def _read(
     offset, unseen, own = None, None, beside.offsets(training)
     if with_offset:
         mine = training.fold >= 0
-        offset, counted, unseen = fold_offsets(training[mine], held_out)
+        offset, counted, unseen = fold_offsets(votes_alone(training[mine]), held_out)
         own[mine] += counted
         own[~mine] += offset.of(count_features(training[~mine]))
         print(f"offset: length and format, fitted on {mine.sum()} votes, added to the logits")
     return tokenize(training, template, own), tokenize(held_out, template, unseen), offset
 
 
-def _both_orders(model: PeftModel, validation: Examples, compute: Compute) -> dict[str, np.ndarray]:
-    """Logits with the answers as stored, and exchanged: the same where each is read by itself."""
-    ab = predict_together(model, validation, compute, swapped=False)
-    if compute.objective.alone:
-        return {"ab": ab, "ba": ab}
-    return {"ab": ab, "ba": predict_together(model, validation, compute, swapped=True)}
+def _inner(inner: pd.DataFrame, template: Template, offset: Offset | None) -> Examples:
+    """The votes that choose the epoch, as the model sees them."""
+    return tokenize(inner, template, offset.of(count_features(inner)) if offset else None)
 
 
 def _train(trainer: PackedTrainer, folder: Path) -> None:
@@ -143,8 +146,10 @@ def _curves(trainer: PackedTrainer, final_loss: float) -> pd.DataFrame:
         "learning_rate": "lr",
         "grad_norm": "grad_norm",
     }
-    last = {"step": trainer.state.max_steps, "eval_loss": final_loss}
-    history = pd.DataFrame([*trainer.state.log_history, last]).reindex(columns=["step", *names])
+    last = [{"step": trainer.state.max_steps, "eval_loss": final_loss}]
+    if trainer.selection:  # which has measured the last epoch, and kept this or another
+        names["inner_loss"], last = "inner_loss", []
+    history = pd.DataFrame([*trainer.state.log_history, *last]).reindex(columns=["step", *names])
     curves = history.groupby("step", as_index=False).first().rename(columns=names)
     curves = curves[curves[list(names.values())].notna().any(axis=1)]
     curves.insert(1, "epoch", curves.step / trainer.steps_per_epoch)

@@ -23,6 +23,7 @@ from stages.training import beside
 from stages.training.checkpoints import writing
 from stages.training.fingerprint import fingerprint
 from stages.training.fold import Trained, train_fold
+from stages.training.soft_targets import taught
 from stages.votes.labels import with_classes
 
 
@@ -35,13 +36,18 @@ def run(fold: int) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # PEFT's calls
     params = load()
     record, weights, battles = read_inputs(params)
-    key = fingerprint(record, fold, params, [BATTLES, FOLDS])
+    training, held_out = beside.parts(battles, fold)
+    data = [BATTLES, FOLDS]
+    if params.teacher.teaches:
+        training = taught(training, held_out, read_lessons(fold), params.teacher)
+        data.append(paths.teacher(fold))
+    key = fingerprint(record, fold, params, data)
     folder = state() / "checkpoints" / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
     first = os.environ.get("RANK", "0") == "0"
     with FileLock(folder.with_suffix(".lock")) if first else nullcontext():
         processes.connect()
-        trained = train_fold(weights, *beside.parts(battles, fold), params, folder)
+        trained = train_fold(weights, training, held_out, params, folder)
         processes.disconnect()
         if first:
             facts = {"fold": fold, "fingerprint": key, "checkpoint": record}
@@ -65,6 +71,18 @@ def read_inputs(params: Params) -> tuple[dict, Path, pd.DataFrame]:
     weights = sources.fetch(record, params.checkpoint, state())
     battles = pd.read_parquet(BATTLES).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
     return record, weights, with_classes(battles, battles.fold >= 0)
+
+
+def read_lessons(fold: int) -> pd.DataFrame:
+    """What a teacher says of what a fold is trained on; see stages.training.soft_targets.
+
+    Raises:
+        UserError: the stage `teacher` has not run.
+    """
+    path = paths.teacher(fold)
+    if not path.exists():
+        raise UserError(f"{path} not found: run `dvc repro teacher@{fold}` first")
+    return pd.read_parquet(path)
 
 
 def _write(fold: int, trained: Trained, summary: dict) -> None:

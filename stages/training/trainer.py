@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import PeftModel
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -25,6 +25,7 @@ from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.sharding import sharded
 from stages.training.checkpoints import saving
 from stages.training.gates.passes import LOSS
+from stages.training.selection import Selection, inner_losses
 from stages.votes.labels import mirrored
 
 IDLE = [0]  # the tokens of a pass that counts nothing
@@ -66,9 +67,11 @@ class PackedTrainer(Trainer):
         compute: Compute,
         params: Params,
         folder: Path,
+        selection: Selection | None = None,
     ) -> None:
         budget = params.budget
         self.examples, self.validation, self.compute = examples, validation, compute
+        self.selection = selection
         self.steps = plan(
             len(examples), budget.batch_size, budget.epochs, params.train.swap, params.train.seed
         )
@@ -132,13 +135,39 @@ class PackedTrainer(Trainer):
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Validation loss, answers in the file's order, in nats an example.
 
-        The last epoch's is left to the out-of-fold predictions, which measure the same.
+        The last epoch's is left to the out-of-fold predictions, which measure the same; unless the
+        best epoch is wanted, whose inner loss is measured beside it. The Trainer asks for the last
+        epoch's twice: after its last step, and after the plan.
         """
-        if self.state.global_step == self.state.max_steps:
+        step = self.state.global_step
+        measured = not self.selection or step in inner_losses(self.state.log_history)
+        if step == self.state.max_steps and measured:
             return {}
-        loss = log_loss(self.model, self.validation, self.compute)
-        self.log({"eval_loss": loss})
-        return {"eval_loss": loss}
+        losses = {"eval_loss": log_loss(self.model, self.validation, self.compute)}
+        if self.selection:
+            losses["inner_loss"] = self._select(self.selection)
+        self.log(losses)
+        return losses
+
+    def _select(self, selection: Selection) -> float:
+        """The inner loss now; the adapter is kept if none was lower."""
+        logits = both_orders(self.model, selection.inner, self.compute)
+        loss = loss_of(mean_of_orders(logits), selection.inner)
+        if loss < min(inner_losses(self.state.log_history).values(), default=np.inf):
+            selection.keep(self.state.global_step, self.model)
+        return loss
+
+    def restore_best(self) -> dict | None:
+        """Go back to the best epoch; returns which it is and why, or None if the last is wanted."""
+        if not self.selection:
+            return None
+        losses = inner_losses(self.state.log_history)
+        step = min(losses, key=losses.__getitem__)  # the first of equal ones
+        self.selection.restore(step, self.model)
+        epoch, shown = step // self.steps_per_epoch, list(losses.values())
+        told = ", ".join(f"{loss:.4f}" for loss in shown)
+        print(f"epoch {epoch} is kept: the inner losses by epoch are {told}")
+        return {"epoch": epoch, "votes": len(self.selection.inner), "inner_losses": shown}
 
     def _save_checkpoint(self, *args: object) -> None:
         try:
@@ -229,6 +258,19 @@ def predict_together(
     for index, values in processes.gather((mine, found)):
         logits[index] = values.numpy()
     return (mirrored(logits) if swapped else logits) + examples.offsets
+
+
+def both_orders(model: PeftModel, examples: Examples, compute: Compute) -> dict[str, np.ndarray]:
+    """Logits with the answers as stored, and exchanged: the same where each is read by itself."""
+    ab = predict_together(model, examples, compute, swapped=False)
+    if compute.objective.alone:
+        return {"ab": ab, "ba": ab}
+    return {"ab": ab, "ba": predict_together(model, examples, compute, swapped=True)}
+
+
+def mean_of_orders(logits: dict[str, np.ndarray]) -> np.ndarray:
+    """Logs of the mean of both orders' probabilities: (examples, classes)."""
+    return np.log((softmax(logits["ab"], axis=1) + softmax(logits["ba"], axis=1)) / 2)
 
 
 def _idle(model: PeftModel, ids: Sequence[Sequence[int]], compute: Compute) -> int:

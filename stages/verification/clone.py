@@ -7,12 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from dvc.api import DVCFileSystem
+from dvc.repo import Repo
 from dvc_data.index import DataIndexDirError
 
 from stages.config.errors import UserError
 from stages.config.params import load
 from stages.config.paths import LOCK, PARAMS
 from stages.runs.lock import changed, read_lock
+from stages.runs.revisions import resolve
 
 
 def checkout(repository: Path, commit: str, folder: Path) -> None:
@@ -52,7 +54,11 @@ def bring_inputs(repository: Path, commit: str, clone: Path) -> None:
     """
     params = load(clone / PARAMS)
     recorded = DVCFileSystem(repository, rev=commit)
-    for name in filter(None, (params.data.raw, params.checkpoint.folder)):
+    files = [params.data.raw, params.checkpoint.folder]
+    files += [file.raw for file in params.data.auxiliary]
+    files += [file.raw for file in params.teacher.predictions]
+    files += [file.raw for file in params.teacher.pairs]
+    for name in filter(None, files):
         place = Path(os.path.normpath(clone / Path(name).expanduser()))
         if place.exists():
             continue
@@ -64,6 +70,27 @@ def bring_inputs(repository: Path, commit: str, clone: Path) -> None:
             place.symlink_to(original)
         else:
             raise UserError(f"{name}, which {PARAMS} names, is neither in {repository} nor tracked")
+
+
+def bring_teacher(repository: Path, clone: Path) -> None:
+    """Let the clone find the run that teaches: its commit, and its outs, in a remote.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    name = load(clone / PARAMS).teacher.run
+    if name is None:
+        return
+    commit = resolve(name, repository)
+    git = ["git", "-c", "protocol.version=2"]
+    fetch = ["fetch", "--quiet", "--depth=1", repository.as_uri(), commit]
+    subprocess.run([*git, *fetch], cwd=clone, env=environment(), check=True)
+    # What is no name, such as a hash, is found without.
+    subprocess.run(["git", "tag", name, commit], cwd=clone, env=environment(), capture_output=True)
+    with Repo(repository) as repo:
+        cache = Path(repo.cache.local.path).parents[1]
+    add = ["remote", "add", "--local", "--default", "teacher", str(cache)]
+    subprocess.run([sys.executable, "-m", "dvc", *add], cwd=clone, env=environment(), check=True)
 
 
 def link_weights(repository: Path, clone: Path) -> None:

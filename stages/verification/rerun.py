@@ -33,6 +33,7 @@ def run_again(name: str, reuse_weights: bool, folder: Path) -> tuple[Path, Path,
     if not read_lock(recorded):
         raise UserError(f"{name} has no {LOCK}: run `dvc repro`, commit what it recorded, verify")
     clone.bring_inputs(repository, commit, again)
+    clone.bring_teacher(repository, again)
     if reuse_weights:
         clone.link_weights(repository, again)
     print(f"running {name} ({commit[:8]}) again in {again}", flush=True)

@@ -12,6 +12,7 @@ import pyarrow
 
 from stages.config.data import Auxiliary, Data
 from stages.config.errors import UserError
+from stages.config.teacher import Pairs
 from stages.votes.battles import COLUMNS, NAMES, checked, unique
 from stages.votes.conversations import clean
 from stages.votes.dealing import deal
@@ -84,7 +85,7 @@ def prepare(file: Data | Auxiliary, data: Data, seed: int) -> Prepared:
     return Prepared(battles, quarantine, counts, account.reader.words)
 
 
-def source_of(file: Data | Auxiliary) -> str:
+def source_of(file: Data | Auxiliary | Pairs) -> str:
     """The name of a file's votes in the table."""
     path = Path(file.raw)
     return file.source or path.name.removesuffix("".join(path.suffixes)) or path.name

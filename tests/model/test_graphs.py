@@ -1,6 +1,7 @@
 """Rows filled up to few shapes, and passes recorded over them, compute what plain ones do."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from stages.config.errors import UserError
 from stages.config.params import Lora, Train
 from stages.model import graphs
+from stages.model.attention import VARLEN
 from stages.model.build import build
 from stages.model.graphs import Recorder
-from stages.model.layers import compile_layers, recompute
+from stages.model.layers import compile_layers, decoder_layers, recompute
 from stages.model.objective import Objective
 from stages.model.passes import Compute, accumulate, class_logits
 from stages.training.fast import records
@@ -61,6 +63,36 @@ def test_where_passes_cannot_be_recorded_they_are_not_and_asking_for_it_says_why
     assert not records(model, "auto") and not records(model, False)
     with pytest.raises(UserError, match=r"train\.cuda_graphs is true, but there is no GPU: set it"):
         records(model, True)
+
+
+class OnGpu:
+    """A model that says it is on a GPU, with attention that can be recorded."""
+
+    def __init__(self, model) -> None:
+        self.found_layers = (decoder_layers(model),)
+        self.config = SimpleNamespace(_attn_implementation=VARLEN)
+
+    def parameters(self):
+        return iter([SimpleNamespace(device=CUDA)])
+
+    def modules(self):
+        return iter(())
+
+
+@pytest.mark.parametrize("rank", [1, 64])
+def test_passes_of_any_rank_are_recorded_and_one_line_says_that_those_with_dropout_are_not(
+    tiny, params, rank, capsys
+):
+    for dropout in (0.0, 0.1):
+        lora = Lora(r=rank, alpha=8, dropout=dropout, targets="all-linear")
+        model = build(tiny(), params.train.model_copy(update={"lora": lora}), CPU)
+        assert records(OnGpu(model), "auto") == (dropout == 0)
+    assert capsys.readouterr().out.splitlines() == [
+        "passes are not recorded as CUDA graphs, which is slower: it has dropout"
+    ]
+    with pytest.raises(UserError, match="cuda_graphs is true, but it has dropout: set it to auto"):
+        records(OnGpu(model), True)
+    assert not records(OnGpu(model), False) and not capsys.readouterr().out
 
 
 def test_gradients_are_where_recorded_passes_add_to_them(tiny, params, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from stages import baselines, evaluate, prepare, publish, split, train, weights
+from stages import baselines, evaluate, prepare, publish, split, teacher, train, weights
 from stages.config.paths import BATTLES, CALIBRATION
 from stages.training.trainer import PackedTrainer
 from tests.support.clones import Clone
@@ -50,11 +50,13 @@ class Trained(Clone):
             self.set_params(data={"raw": "data/raw/decided.csv"})
         for stage in (prepare, split, baselines):
             self.call(stage.main)
+        for fold in FOLDS:
+            self.call(teacher.main, str(fold))
         self.train()
         self.call(evaluate.main)
         calibrated = CALIBRATED if ties else WITHOUT_TIES
         (path / CALIBRATION).write_text(json.dumps(calibrated), encoding="utf-8")
-        self.dvc("commit", "--force", "prepare", "train", "evaluate")
+        self.dvc("commit", "--force", "prepare", "split", "teacher", "train", "evaluate")
         self.commit("Result")
 
     def train(self) -> None:

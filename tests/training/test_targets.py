@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
+from stages.config.errors import UserError
+from stages.config.teacher import Teacher
 from stages.counting import offset
 from stages.counting.features import count_features
 from stages.model.build import build
@@ -16,10 +18,10 @@ from stages.model.objective import Objective
 from stages.model.packing import Step
 from stages.model.passes import Compute, accumulate
 from stages.model.prompts import Template, answer_ids
-from stages.training import beside, fold
+from stages.training import beside, fold, soft_targets
 from stages.training.gates.probe import probing, token_ids
 from stages.training.trainer import PackedTrainer
-from stages.votes.labels import TARGETS, with_classes
+from stages.votes.labels import TARGETS, targets_of, with_classes
 from tests.support.votes import make_votes, with_votes
 
 CPU = torch.device("cpu")
@@ -178,3 +180,18 @@ def test_an_offset_is_fitted_on_the_folds_own_votes_and_given_to_those_beside_th
     theirs = training[~mine]
     expected = alone.of(count_features(theirs)) + beside.offsets(training)[~mine]
     assert examples.offsets[~mine] == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_a_teacher_says_of_pairs_has_no_offset_and_votes_alone_are_counted():
+    own = make_votes(40, 0.0).assign(fold=0, group="g")
+    lessons = own[:4].assign(id=list("wxyz"), source="pairs", group="h", system=None)
+    says = dict(zip(soft_targets.SAYS, (0.8, 0.1, 0.1), strict=True))
+    lessons = lessons.assign(**says)[list(soft_targets.LESSON)]
+    both = soft_targets.taught(own, own[:0], lessons, Teacher(temperature=2.0))
+    assert len(both) == 44 and (both.fold[40:] == -1).all()
+    roots = np.sqrt([0.8, 0.1, 0.1])
+    assert targets_of(both)[40:] == pytest.approx(np.tile(roots / roots.sum(), (4, 1)))
+    assert (beside.offsets(both) == 0).all()
+    assert (targets_of(soft_targets.votes_alone(both[:40])) == targets_of(own)).all()
+    with pytest.raises(UserError, match="no lesson on a held-out vote, found 1, such as w"):
+        soft_targets.taught(own, lessons[:1], lessons, Teacher())

@@ -1,0 +1,71 @@
+"""A finished run as a teacher: its own model of a fold never saw what that fold holds out."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from stages.config.errors import UserError
+from stages.config.params import load
+from stages.config.paths import FOLDS, PARAMS
+from stages.config.root import root
+from stages.runs import revisions
+from stages.runs.model_folder import get_experiment
+from stages.votes.labels import LABELS, from_logits
+
+PART = 256  # battles that are predicted together
+UNCHECKED = "so that nothing shows whether it saw held-out votes of this fold"
+
+
+def predict(name: str, fold: int, folds: pd.DataFrame, battles: pd.DataFrame) -> np.ndarray:
+    """What a run's model of a fold says of battles: the mean of both orders, not calibrated.
+
+    A calibration is fitted on the held-out votes of all folds, this one's among them. The teacher
+    was trained on most of the votes that it predicts here, and is surer of these than of others.
+
+    Args:
+        name: of an experiment or a git revision.
+        folds: id, group and fold of all votes in use.
+        battles: prompt, response_a, response_b (lists of turns), and system.
+
+    Returns:
+        (n, 3) probabilities of A, B and tie.
+
+    Raises:
+        UserError: there is no such run, its files are not to be had, or its folds are others.
+    """
+    with tempfile.TemporaryDirectory(prefix="teacher-") as temporary:
+        folder = get_experiment(name, Path(temporary))
+        commit = revisions.resolve(name, root())
+        revisions.get(commit, [FOLDS], folder, root())
+        require_same_folds(name, pd.read_parquet(folder / FOLDS), folds)
+        if load(folder / PARAMS).teacher.predictions:
+            print(f"{name} was itself taught by files of predictions, {UNCHECKED}")
+        from stages.runs.ensemble import Ensemble  # takes seconds, and a GPU
+
+        model = Ensemble(folder, [fold])
+        starts = tqdm(range(0, len(battles), PART), desc=f"teacher's fold {fold}", unit="part")
+        logits = [model.logits(battles.iloc[start : start + PART])[0][0] for start in starts]
+    orders = np.concatenate(logits, axis=1)  # (2, n, classes)
+    probabilities = (
+        from_logits(orders.reshape(-1, model.classes)).reshape(orders.shape).mean(axis=0)
+    )
+    return np.pad(probabilities, ((0, 0), (0, len(LABELS) - model.classes)))
+
+
+def require_same_folds(name: str, theirs: pd.DataFrame, ours: pd.DataFrame) -> None:
+    """Raise a UserError unless a teacher held out the same votes, with their groups, by fold."""
+    keys = ["id", "group", "fold"]
+    a, b = (table.loc[table.fold >= 0, keys].astype(str) for table in (theirs, ours))
+    both = a.merge(b, how="outer", on=keys, indicator="of")
+    if (both.of == "both").all():
+        return
+    off = both.id[both.of != "both"].unique()
+    raise UserError(
+        f"teacher.from is {name}: expected this run's folds, since its model of a fold must not "
+        f"have seen what this run's fold holds out; found {len(off)} of {both.id.nunique()} votes "
+        f"in another fold, or in one of both runs alone, such as {off[0]}. Train it on the same "
+        "data with the same seed, split.folds and rows"
+    )

@@ -1,0 +1,87 @@
+"""What a fold is taught: what its teacher says of its training votes and of further pairs."""
+
+import numpy as np
+import pandas as pd
+
+from stages.config.errors import UserError
+from stages.config.root import root
+from stages.config.teacher import Teacher
+from stages.distillation import experiment, pairs, soft_labels
+from stages.runs import revisions
+from stages.training import beside
+from stages.training.soft_targets import LESSON, SAYS
+from stages.votes.battles import unique
+from stages.votes.rows import TURNS
+
+
+def lessons(teacher: Teacher, fold: int, battles: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
+    """What the teacher says of the votes and pairs that a fold is trained on, none held out.
+
+    Args:
+        battles: id, group, fold, source, weight, prompt, response_a, response_b (lists of turns)
+            and system of all votes in use.
+
+    Returns:
+        LESSON, the turns missing where the id is a vote's; and counts of what is taught.
+
+    Raises:
+        UserError: the teacher may have seen held-out votes, or says nothing of what is trained on.
+    """
+    votes, _ = beside.parts(battles, fold)
+    given = pairs.all_pairs(len(teacher.pairs))
+    unvoted = pairs.beside(given, battles, fold)
+    both = pd.concat([votes, unvoted], ignore_index=True)[list(LESSON[: -len(SAYS)])]
+    is_pair = np.arange(len(both)) >= len(votes)
+    if teacher.run is not None:
+        says, unknown = experiment.predict(teacher.run, fold, battles, both), 0
+    else:
+        table = soft_labels.all_predictions(len(teacher.predictions))
+        unknown = soft_labels.count_unknown(table, set(battles.id), set(given.id))
+        soft_labels.tell_origin(table)
+        says = soft_labels.of_fold(table, fold, both.id)
+    there = ~np.isnan(says).any(axis=1)
+    counts = {
+        "votes": int((there & ~is_pair).sum()),
+        "votes_without": int((~there & ~is_pair).sum()),
+        "pairs": int((there & is_pair).sum()),
+        "pairs_without": int((~there & is_pair).sum()),
+        "pairs_of_a_held_out_prompt": len(given) - len(unvoted),
+        "unknown_ids": unknown,
+    }
+    if not there.any():
+        raise UserError(
+            f"teacher: expected predictions of votes that fold {fold} is trained on, or of pairs; "
+            f"found none for {len(both)} ids. Out-of-fold predictions hold, for a fold, only the "
+            "votes that it does not train on"
+        )
+    table = both.assign(**dict(zip(SAYS, says.T, strict=True)))
+    table.loc[~is_pair, list(TURNS)] = None
+    table.loc[is_pair, "id"] = _apart(table[is_pair], set(battles.id))
+    return table[there].reset_index(drop=True), counts
+
+
+def _apart(unvoted: pd.DataFrame, taken: set[str]) -> list[str]:
+    """Ids of pairs that no vote has: SOURCE/ID, and SOURCE/ID#2 if that is taken."""
+    return [unique(name, taken) for name in unvoted.source + "/" + unvoted.id]
+
+
+def origin(teacher: Teacher) -> dict[str, object]:
+    """Who a teacher is, for the record: a run's name may be another commit's by now."""
+    if teacher.run is None:
+        return {"predictions": [file.raw for file in teacher.predictions]}
+    return {"from": teacher.run, "commit": revisions.resolve(teacher.run, root())}
+
+
+def tell(fold: int, counts: dict[str, int]) -> None:
+    """Say in a line what a fold is taught."""
+    beside_these = [f"{counts[name]:,} {words}" for name, words in BESIDE.items() if counts[name]]
+    print("; ".join([f"fold {fold}: {counts['votes']:,} votes are taught", *beside_these]))
+
+
+BESIDE = {  # what came of the rest
+    "votes_without": "have no prediction and keep their votes alone",
+    "pairs": "pairs without votes are taught",
+    "pairs_of_a_held_out_prompt": "pairs share a held-out prompt and are left out",
+    "pairs_without": "pairs have no prediction and are left out",
+    "unknown_ids": "predictions are of ids that are not in use and are left out",
+}

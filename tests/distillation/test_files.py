@@ -1,0 +1,78 @@
+"""A teacher's files: what is refused, and in which words."""
+
+import pandas as pd
+import pytest
+
+from stages.config.errors import UserError
+from stages.config.teacher import Pairs, Teacher
+from stages.distillation.pairs import beside, read_pairs
+from stages.distillation.soft_labels import count_unknown, of_fold, read_predictions
+from stages.votes.groups import find_groups
+from tests.support.raw import settings
+
+
+def written(folder, **columns: list):
+    path = folder / "teacher.csv"
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"id": [1], "a": [0.5], "b": [0.5]}, "expected the columns id, winner_model_a"),
+        ({"id": [1, 2], "a": [1, 0.5], "b": [0, 0.2], "tie": [0, 0.2]}, r"1 rows \(2\) have"),
+        ({"id": [1], "a": [1.5], "b": [-0.5], "tie": [0]}, "expected probabilities from 0"),
+        ({"id": [1], "a": ["much"], "b": [0.5], "tie": [0.5]}, "expected probabilities from 0"),
+        ({"id": [1, 1], "a": [1, 1], "b": [0, 0], "tie": [0, 0]}, "one row for each id"),
+        ({"id": [1], "a": [1], "b": [0], "tie": [0], "fold": ["x"]}, "the number of a fold"),
+    ],
+)
+def test_what_is_no_prediction_is_refused(tmp_path, columns, words):
+    with pytest.raises(UserError, match=words):
+        read_predictions(written(tmp_path, **columns))
+
+
+def test_a_row_for_a_fold_teaches_that_folds_student_alone(tmp_path):
+    path = written(tmp_path, id=["7", "7"], a=[1, 0], b=[0, 1], tie=[0, 0], fold=[0, 1])
+    table, ids = read_predictions(path), pd.Series(["7", "8"])
+    assert of_fold(table, 0, ids)[0].tolist() == [1, 0, 0]
+    assert of_fold(table, 1, ids)[0].tolist() == [0, 1, 0]
+    assert pd.isna(of_fold(table, 2, ids)).all() and pd.isna(of_fold(table, 0, ids)[1]).all()
+    assert count_unknown(table, {"8"}, set()) == 2
+    with pytest.raises(UserError, match="a vote and of a pair"):
+        count_unknown(table, {"7"}, {"7"})
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"pairs": [{"raw": "more.jsonl"}]}, "need a teacher"),
+        ({"from": "gemma", "predictions": [{"raw": "a.csv"}]}, "expected one teacher"),
+        ({"from": __file__}, "list a file of predictions in teacher.predictions"),
+    ],
+)
+def test_a_section_that_says_too_little_or_too_much_is_refused(section, words):
+    with pytest.raises(ValueError, match=words):
+        Teacher.model_validate(section)
+
+
+def test_pairs_have_numbers_for_ids_where_the_file_has_none_and_no_bad_row_is_silent(tmp_path):
+    path = tmp_path / "more.csv"
+    pairs = {"prompt": ["p", "", "q"], "response_a": list("abc"), "response_b": list("def")}
+    pd.DataFrame(pairs).to_csv(path, index=False)
+    found, bad, _ = read_pairs(Pairs(raw=str(path), source="web"), settings(path))
+    assert found.id.tolist() == ["1", "3"] and set(found.source) == {"web"}
+    assert bad.row.tolist() == [2] and "prompt is empty" in bad.reason[0]
+
+
+def test_a_pair_that_joins_a_held_out_prompt_to_another_is_left_out_of_that_fold():
+    turns = ["tell me of the highest mountain", "name all the rivers of the south"]
+    votes = pd.DataFrame({"prompt": [[turn] for turn in turns], "fold": [0, 1]})
+    votes["group"] = find_groups(votes.prompt).names
+    other = ["say hello to my friends now"]
+    pairs = pd.DataFrame({"id": ["both", "none"], "prompt": [turns, other]})
+    assert beside(pairs, votes, 0).id.tolist() == ["none"]
+    assert beside(pairs, votes, 1).id.tolist() == ["none"]
+    kept = beside(pairs, votes, 2)
+    assert kept.id.tolist() == ["both", "none"] and kept.group.iloc[0] == votes.group[0]
