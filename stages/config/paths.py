@@ -46,6 +46,9 @@ REPORT = Path("metrics/report.html")
 CHARTS = Path("metrics/report")
 COMPARISON = Path("metrics/comparison.json")
 
+# tune
+TUNING = Path("metrics/tuning")
+
 
 def auxiliary(key: str) -> Path:
     """What became of one of the files in data.auxiliary, which DVC calls file0, file1, …"""
@@ -70,3 +73,8 @@ def summary(fold: int) -> Path:
 def curves(fold: int) -> Path:
     """A fold's losses by step."""
     return SUMMARIES / f"fold-{fold}.csv"
+
+
+def tuning(model: str, kind: str) -> Path:
+    """The history of a backbone's tuning: csv, json or html."""
+    return TUNING / f"{model}.{kind}"

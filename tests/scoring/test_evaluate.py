@@ -299,6 +299,7 @@ def test_votes_that_are_only_trained_on_are_never_evaluated(workspace, case):
         pd.read_parquet(f"data/{name}.parquet") for name in ("prepared/battles", "folds/folds")
     )
     others = with_votes(battles[:50], [2] * 50).assign(id=[f"other-{i}" for i in range(50)])
+    others["training_only"] = True
     beside = pd.DataFrame({"id": others.id, "group": "other", "fold": -1})
     pd.concat([battles, others]).to_parquet("data/prepared/battles.parquet")
     pd.concat([beside, folds]).to_parquet("data/folds/folds.parquet")

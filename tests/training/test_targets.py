@@ -155,6 +155,7 @@ def test_class_shares_of_another_source_are_not_learned():
     labels = np.repeat([0, 1, 2], [24, 12, 4])
     own = with_votes(own, labels)
     other = with_votes(own, np.zeros(40, int)).assign(fold=-1, source="other", weight=0.5)
+    other["training_only"] = True
     found = beside.offsets(pd.concat([own, other], ignore_index=True))
     assert (found[:40] == 0).all()
     mine, theirs = np.array([25, 13, 5]) / 43, np.array([21, 1, 1]) / 23
@@ -166,7 +167,7 @@ def test_an_offset_is_fitted_on_the_folds_own_votes_and_given_to_those_beside_th
 ):
     votes = make_votes(160, 1.0).assign(fold=np.repeat([1, 0, -1], [120, 20, 20]))
     votes["group"] = votes.id
-    votes.loc[votes.fold < 0, "source"] = "other"
+    votes.loc[votes.fold < 0, ["source", "training_only"]] = ["other", True]
     training, held_out = votes[votes.fold != 0], votes[votes.fold == 0]
     template = Template(tiny_tokenizer, 128, params.prompt)
     examples, validation, fitted = fold._read(training, held_out, template, with_offset=True)
