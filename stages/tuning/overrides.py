@@ -26,19 +26,19 @@ def overridden(overrides: Sequence[str]) -> tuple[dict, Params]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / PARAMS.name
         copy.write_bytes(PARAMS.read_bytes())
-        for override in overrides:
-            _apply(copy, override)
+        if overrides:
+            _apply(copy, list(overrides))
         raw = yaml.safe_load(copy.read_text(encoding="utf-8"))
     told = " ".join(f"-S {override}" for override in overrides)
     return raw, validated(raw, f"{PARAMS} with {told}" if told else str(PARAMS))
 
 
-def _apply(path: Path, override: str) -> None:
+def _apply(path: Path, overrides: list[str]) -> None:
     try:
-        apply_overrides(path, [override])
+        apply_overrides(path, overrides)
     except DvcException as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
+        cause = str(error.__cause__ or error).splitlines()[0].rstrip(".")
         raise UserError(
             f"expected -S KEY=VALUE with a key of {PARAMS}, as `dvc exp run` takes it, found "
-            f"{override!r}: {cause}. (Several backbones: --models)"
+            f"{' '.join(overrides)}: {cause}. (Several backbones: --models)"
         ) from None

@@ -162,6 +162,15 @@ def test_class_shares_of_another_source_are_not_learned():
     assert found[40:] == pytest.approx(np.tile(np.log(theirs / mine), (40, 1)), abs=1e-6)
 
 
+def test_votes_reserved_for_tuning_are_trained_on_as_the_folds_own():
+    folds = make_votes(40, 0.0).assign(fold=0, group="fold")
+    reserved = with_votes(folds[:8], [0] * 8).assign(fold=-1, group="reserved")
+    battles = pd.concat([folds, reserved], ignore_index=True)
+    training, held_out = beside.parts(battles.assign(fold=[1] * 20 + [0] * 20 + [-1] * 8), 1)
+    assert len(training) == 20 + 8 or len(held_out) == 20
+    assert (beside.offsets(battles) == 0).all()
+
+
 def test_an_offset_is_fitted_on_the_folds_own_votes_and_given_to_those_beside_them(
     tiny_tokenizer, params
 ):
