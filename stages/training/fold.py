@@ -84,15 +84,11 @@ def train_fold(
     passed += fast + way.same(model, few, compute, expected)
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
     print(f"memory: {plan}")
-
     trainer = PackedTrainer(model, examples, validation, compute, params, folder)
-    for callback in callbacks:
-        trainer.add_callback(callback)
-    _train(trainer, folder)
+    _train(trainer, folder, callbacks)
     passed += order.after_training(model)
     logits = _both_orders(model, validation, compute)
-    final_loss = loss_of(logits["ab"], validation)
-    curves = _curves(trainer, final_loss)
+    curves = _curves(trainer, loss_of(logits["ab"], validation))
     summary = {
         **_facts(model, trainer, compute, examples, validation),
         **{name: name in (gate.name for gate in passed) for name in ("compiled", "recorded")},
@@ -127,8 +123,10 @@ def _both_orders(model: PeftModel, validation: Examples, compute: Compute) -> di
     return {"ab": ab, "ba": predict_together(model, validation, compute, swapped=True)}
 
 
-def _train(trainer: PackedTrainer, folder: Path) -> None:
+def _train(trainer: PackedTrainer, folder: Path, callbacks: Sequence[TrainerCallback]) -> None:
     """From the newest whole checkpoint, if there is one."""
+    for callback in callbacks:
+        trainer.add_callback(callback)
     checkpoint = last_checkpoint(folder)
     processes.agree(checkpoint and checkpoint.name, "checkpoint")
     if checkpoint:
