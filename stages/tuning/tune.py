@@ -31,11 +31,11 @@ def tune(task: Task, queue: bool) -> None:
     with open_study(task, state() / "tuning") as study:
         done = len(study.ended())
         print(f"{model}: {done} of {task.tune.trials} trials have ended before")
+        found = _record(study)
         for number in range(done, task.tune.trials):
             study.run_trial(number)
-            _record(study)
+            found = _record(study)
             print(_outcome(study))
-        found = _record(study)
         print("\n" + "\n".join(sentences(found)))
         kinds = ("csv", "json", "html")
         print(f"{', '.join(str(paths.tuning(model, kind)) for kind in kinds)} written")
