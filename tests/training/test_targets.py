@@ -167,7 +167,7 @@ def test_votes_reserved_for_tuning_are_trained_on_as_the_folds_own():
     reserved = with_votes(folds[:8], [0] * 8).assign(fold=-1, group="reserved")
     battles = pd.concat([folds, reserved], ignore_index=True)
     training, held_out = beside.parts(battles.assign(fold=[1] * 20 + [0] * 20 + [-1] * 8), 1)
-    assert len(training) == 20 + 8 or len(held_out) == 20
+    assert len(training) == 20 + 8 and len(held_out) == 20
     assert (beside.offsets(battles) == 0).all()
 
 
