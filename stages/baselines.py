@@ -16,8 +16,13 @@ from stages.votes.prepared import read_folded_battles
 def main() -> None:
     """Write each baseline's out-of-fold predictions and their metrics."""
     params = load()
-    battles = read_folded_battles(["prompt", "response_a", "response_b"])
+    # Backbones train on reserved votes, so baselines do; like a fold of their own, for which the
+    # predictions are left out.
+    battles = read_folded_battles(["prompt", "response_a", "response_b"], reserved=True)
     predictions = predict_baselines(battles, count_features(battles), battles.fold.to_numpy())
+    held_out = battles.fold >= 0
+    predictions = {name: found[held_out] for name, found in predictions.items()}
+    battles = battles[held_out]
     votes, groups = votes_of(battles), battles.group.to_numpy()
     metrics = rungs(votes, predictions, groups, params.evaluate, params.seed)
 

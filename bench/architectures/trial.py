@@ -102,6 +102,7 @@ def battles() -> pd.DataFrame:
     for i in range(BATTLES):
         turns, (a, b) = 1 + i % 3, WORDS[i % 3]
         row = {"id": f"battle-{i}", "group": i, "fold": i % 2, "source": "", "weight": 1.0}
+        row["training_only"] = False
         row |= {name: float(place == i % 3) for place, name in enumerate(TARGETS)}
         row["prompt"] = [f"question {i} turn {turn}" for turn in range(turns)]
         row["response_a"] = [f"a {a} answer {i}"] * turns

@@ -18,6 +18,7 @@ from stages.config.data import Data, Positive, Section, Share
 from stages.config.errors import UserError
 from stages.config.paths import PARAMS
 from stages.config.teacher import Teacher
+from stages.config.tune import Tune
 
 Layers = Annotated[int, Field(ge=0, strict=True)]
 Pinned = Annotated[str, Field(pattern=r"^\w[\w.-]*==[\w.!+]+$")]  # name==version
@@ -29,6 +30,8 @@ class Split(Section):
     """Folds, grouped by what users wrote."""
 
     folds: list[int] = Field(min_length=2)  # 0 to k - 1; the matrix of training stages
+    tuning: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the prompt groups that is held
+    # out in none and trained on in all, so that stages.tune can judge settings on it
 
     @model_validator(mode="after")
     def _numbered_from_zero(self) -> "Split":
@@ -211,6 +214,7 @@ class Params(Section):
     train: Train
     teacher: Teacher = Teacher()
     evaluate: Evaluate
+    tune: Tune | None = None
     scales: dict[str, Scale]
     backbones: dict[str, Family]
 
@@ -219,7 +223,7 @@ class Params(Section):
         for name, known in (("model", self.backbones), ("scale", self.scales)):
             chosen = getattr(self, name)
             if chosen not in known:
-                raise ValueError(f"{name}: {chosen!r} is not known{_nearest(chosen, known)}")
+                raise ValueError(f"{name}: {chosen!r} is not known{nearest(chosen, known)}")
         return self
 
     @model_validator(mode="after")
@@ -274,11 +278,20 @@ def load(path: Path = PARAMS) -> Params:
         raise UserError(f"{path} not found: run from the repository's root") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
+    return validated(raw, str(path))
+
+
+def validated(raw: object, name: str) -> Params:
+    """The params that a mapping holds.
+
+    Raises:
+        UserError: a key or value is not as typed above; the error calls the mapping by its name.
+    """
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         problems = "\n".join(f"  {explain(problem)}" for problem in error.errors())
-        raise UserError(f"{path} is not valid:\n{problems}") from None
+        raise UserError(f"{name} is not valid:\n{problems}") from None
 
 
 def explain(problem: ErrorDetails, model: type[BaseModel] = Params) -> str:
@@ -286,7 +299,7 @@ def explain(problem: ErrorDetails, model: type[BaseModel] = Params) -> str:
     place = ".".join(str(key) for key in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *section, key = problem["loc"]
-        return f"{place}: unknown key{_nearest(str(key), _known_keys(model, section))}"
+        return f"{place}: unknown key{nearest(str(key), _known_keys(model, section))}"
     if problem["type"] == "missing":
         return f"{place}: missing"
     message = problem["msg"].removeprefix("Value error, ")
@@ -306,7 +319,8 @@ def _known_keys(kind: Any, section: Iterable[int | str]) -> Iterable[str]:
     return [field.alias or name for name, field in kind.model_fields.items()]
 
 
-def _nearest(found: str, known: Iterable[str]) -> str:
+def nearest(found: str, known: Iterable[str]) -> str:
+    """The end of an error on an unknown name: the known one that is most like it, or all."""
     close = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -56,6 +56,9 @@ COMPARISON = Path("metrics/comparison.json")
 BLENDS = Path("blends")  # a folder each, laid out as the repository, with BLEND in it
 BLEND = Path("blend.json")  # names the members, their folders and weights
 
+# tune
+TUNING = Path("metrics/tuning")
+
 
 def auxiliary(key: str) -> Path:
     """What became of one of the files in data.auxiliary, which DVC calls file0, file1, …"""
@@ -95,3 +98,8 @@ def summary(fold: int) -> Path:
 def curves(fold: int) -> Path:
     """A fold's losses by step."""
     return SUMMARIES / f"fold-{fold}.csv"
+
+
+def tuning(model: str, kind: str) -> Path:
+    """The history of a backbone's tuning: csv, json or html."""
+    return TUNING / f"{model}.{kind}"

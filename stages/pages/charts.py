@@ -218,7 +218,7 @@ def curves(
             text="text:N"
         ),
     ]
-    return _fitted(alt.layer(*layers), width, 274 + LEGEND_LINE * len(names))
+    return fitted(alt.layer(*layers), width, 274 + LEGEND_LINE * len(names))
 
 
 def reliability(table: pd.DataFrame, names: list[str], width: int) -> alt.TopLevelMixin:
@@ -240,7 +240,7 @@ def reliability(table: pd.DataFrame, names: list[str], width: int) -> alt.TopLev
         points.mark_line(strokeWidth=1.5, opacity=0.8).encode(observed),
         points.mark_point(filled=True, size=50, opacity=1).encode(observed),
     ]
-    return _fitted(alt.layer(*layers), min(width, 480), 360)
+    return fitted(alt.layer(*layers), min(width, 480), 360)
 
 
 def confusion(table: pd.DataFrame, run: int, width: int) -> alt.TopLevelMixin:
@@ -258,7 +258,7 @@ def confusion(table: pd.DataFrame, run: int, width: int) -> alt.TopLevelMixin:
             text=alt.Text("rows:Q", format=",")
         ),
     ]
-    return _fitted(alt.layer(*layers), min(width, NARROW), 250)
+    return fitted(alt.layer(*layers), min(width, NARROW), 250)
 
 
 # Shape and style
@@ -273,7 +273,8 @@ def _runs(names: list[str]) -> alt.Color:
     return alt.Color("name:N", scale=scale, title=None)
 
 
-def _fitted(chart: alt.LayerChart, width: int, height: int) -> alt.TopLevelMixin:
+def fitted(chart: alt.LayerChart, width: int, height: int) -> alt.TopLevelMixin:
+    """The chart with its axes and legend within a width and a height, in the page's style."""
     fit = alt.AutoSizeParams(type="fit", contains="padding")
     return _styled(chart.properties(width=width, height=height, autosize=fit, padding=4))
 

@@ -38,8 +38,9 @@ def write_run(result: Result, texts: pd.DataFrame | None, path: Path) -> None:
             examples; a page without them has none.
     """
     metrics = result.metrics
-    _write(
+    render(
         path,
+        "page.html",
         title=result.checkpoint,
         facts=_facts(result),
         status=metrics["learned"],
@@ -63,8 +64,9 @@ def write_comparison(
         texts: as write_run takes them.
     """
     labels = dict(zip((r.name for r in results), titles(results), strict=True))
-    _write(
+    render(
         path,
+        "page.html",
         title=" against ".join(labels.values()),
         facts=f"A comparison of {', '.join(labels)}",
         names=labels,
@@ -161,7 +163,8 @@ def _side_by_side(columns: list[dict[str, str]]) -> dict[str, list[str]]:
     return {key: [column[key] for column in columns] for key in columns[0]}
 
 
-def _write(path: Path, **content: object) -> None:
+def render(path: Path, template: str, **content: object) -> None:
+    """Write a page of a template."""
     environment = Environment(
         loader=PackageLoader("stages.pages", "template"),
         autoescape=select_autoescape(["html"]),
@@ -171,6 +174,6 @@ def _write(path: Path, **content: object) -> None:
     )
     environment.filters |= {"sign": tables.sign, "minus": tables.minus}
     environment.globals |= {"colour": charts.colour, "WIDE": charts.WIDE, "NARROW": charts.NARROW}
-    page = environment.get_template("page.html").render(**content)
+    page = environment.get_template(template).render(**content)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -356,13 +356,14 @@ def _settings(params: dict) -> dict:
     """The params with the chosen scale and checkpoint in the place of all."""
     budget = params["scales"][params["scale"]]
     checkpoint = params["backbones"][params["model"]][budget["size"]]
-    rest = {name: value for name, value in params.items() if name not in ("scales", "backbones")}
+    left = ("scales", "backbones", "tune")
+    rest = {name: value for name, value in params.items() if name not in left}
     return rest | {"budget": budget, "checkpoint": checkpoint}
 
 
 def chosen(params: dict) -> dict:
-    """The params with only the scale and the backbone that the run has used."""
-    return params | {
+    """The params that the run has used: of scales and backbones one, and no ranges to tune."""
+    return {name: value for name, value in params.items() if name != "tune"} | {
         section: {params[key]: params[section][params[key]]}
         for section, key in (("scales", "scale"), ("backbones", "model"))
     }

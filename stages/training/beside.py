@@ -10,8 +10,8 @@ from stages.votes.labels import votes_of
 def parts(battles: pd.DataFrame, fold: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a fold is trained on, and what it holds out.
 
-    Votes that are only trained on (fold -1) join every training, but for those of a prompt group
-    that is held out.
+    Votes that are only trained on (fold -1), from elsewhere or reserved for tuning, join every
+    training, but for those of a prompt group that is held out.
 
     Args:
         battles: all of them, with their groups and folds.
@@ -24,10 +24,15 @@ def parts(battles: pd.DataFrame, fold: int) -> tuple[pd.DataFrame, pd.DataFrame]
     return battles[~held_out & ~shared], battles[held_out]
 
 
+def own_votes(battles: pd.DataFrame) -> pd.Series:
+    """Which votes are no others': those of the folds, and those that are reserved for tuning."""
+    return ~battles.training_only
+
+
 def offsets(training: pd.DataFrame) -> np.ndarray:
     """What is added to logits in training, so that another source's class shares are not learned.
 
-    It is, for votes that are only trained on, the log of their source's class shares less that of
+    It is, for votes from elsewhere, the log of their source's class shares less that of
     the fold's own. A source without ties then says nothing of ties. Predictions have none of it.
     Pairs without votes have none, either: a teacher says what the fold's own people would choose,
     and if its class shares are others there, it is since the pairs are.
@@ -35,9 +40,9 @@ def offsets(training: pd.DataFrame) -> np.ndarray:
     Source: Menon et al. 2021, Long-tail learning via logit adjustment.
 
     Returns:
-        (n, C) float32; 0 for the fold's own votes, and for pairs without votes.
+        (n, C) float32; 0 for the run's own votes, and for pairs without votes.
     """
-    own, pseudo = training.fold >= 0, without_vote(training)
+    own, pseudo = own_votes(training), without_vote(training)
     found = np.zeros((len(training), votes_of(training).classes), dtype=np.float32)
     for source in training.source[~own & ~pseudo].unique():
         rows = (~own & ~pseudo & (training.source == source)).to_numpy()

@@ -3,6 +3,7 @@
 import platform
 import resource
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 import transformers
 from peft import PeftModel
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
 
 from stages.config.params import Params
 from stages.counting.features import count_features
@@ -52,15 +53,21 @@ class Trained:
 
 @repeatable()
 def train_fold(
-    weights: Path, training: pd.DataFrame, held_out: pd.DataFrame, params: Params, folder: Path
+    weights: Path,
+    training: pd.DataFrame,
+    held_out: pd.DataFrame,
+    params: Params,
+    folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Trained:
     """Train on one frame of battles and predict the other in both orders.
 
     Args:
         weights: the checkpoint, a folder in transformers' layout.
-        training, held_out: id, group, fold, source, prompt, response_a, response_b (lists of
-            turns), targets and weight; as stages.votes.labels.with_classes leaves them.
+        training, held_out: id, group, source, training_only, prompt, response_a, response_b (lists
+            of turns), targets and weight; as stages.votes.labels.with_classes leaves them.
         folder: where checkpoints are kept; the newest whole one is taken up again.
+        callbacks: transformers', which see the training go on and may end it by an exception.
 
     Raises:
         GateFailed: the run cannot learn, or went wrong.
@@ -84,7 +91,7 @@ def train_fold(
 
     selection = None if inner is None else Selection(_inner(inner, template, offset), folder)
     trainer = PackedTrainer(model, examples, validation, compute, params, folder, selection)
-    _train(trainer, folder)
+    _train(trainer, folder, callbacks)
     kept = trainer.restore_best()
     passed += order.after_training(model)
     logits = both_orders(model, validation, compute)
@@ -108,7 +115,7 @@ def _read(
     """Both frames as the model sees them, and the offset that is added to their logits."""
     offset, unseen, own = None, None, beside.offsets(training)
     if with_offset:
-        mine = training.fold >= 0
+        mine = beside.own_votes(training)
         offset, counted, unseen = fold_offsets(votes_alone(training[mine]), held_out)
         own[mine] += counted
         own[~mine] += offset.of(count_features(training[~mine]))
@@ -121,8 +128,10 @@ def _inner(inner: pd.DataFrame, template: Template, offset: Offset | None) -> Ex
     return tokenize(inner, template, offset.of(count_features(inner)) if offset else None)
 
 
-def _train(trainer: PackedTrainer, folder: Path) -> None:
+def _train(trainer: PackedTrainer, folder: Path, callbacks: Sequence[TrainerCallback]) -> None:
     """From the newest whole checkpoint, if there is one."""
+    for callback in callbacks:
+        trainer.add_callback(callback)
     checkpoint = last_checkpoint(folder)
     processes.agree(checkpoint and checkpoint.name, "checkpoint")
     if checkpoint:

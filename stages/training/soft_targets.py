@@ -50,7 +50,7 @@ def taught(
         f"{of_pairs.sum()} pairs without votes are trained on"
     )
     votes = _mixed(training, says[~of_pairs].set_index(lessons.id[~of_pairs]), teacher.weight)
-    pairs = lessons[of_pairs].join(says).assign(fold=-1)
+    pairs = lessons[of_pairs].join(says).assign(fold=-1, training_only=True)
     return pd.concat([votes, pairs.reindex(columns=votes.columns)], ignore_index=True)
 
 

@@ -4,12 +4,33 @@ import numpy as np
 import pandas as pd
 
 from stages.config.errors import UserError
-from stages.votes.labels import LABELS, Votes, votes_of
+from stages.config.params import Params
+from stages.votes.groups import find_groups
+from stages.votes.labels import LABELS, TARGETS, Votes, votes_of
+from stages.votes.prepared import read_battles
 
-ONLY_TRAINED = -1  # the fold of battles that are held out in none
+ONLY_TRAINED = -1  # the fold of battles that are held out in none: from elsewhere, or reserved
 
 
-def deal(battles: pd.DataFrame, rows: int | None, k: int, seed: int) -> tuple[pd.DataFrame, dict]:
+def fold_battles(params: Params) -> tuple[pd.DataFrame, dict, str | None]:
+    """The folds of the battles that `prepare` wrote, as params ask for them.
+
+    Returns:
+        What `deal` returns, and a warning if one prompt group is very large.
+
+    Raises:
+        UserError: as `deal`, or `prepare` has not run.
+    """
+    battles = read_battles(["id", "prompt", "training_only", "weight", *TARGETS])
+    grouping = find_groups(battles.pop("prompt"))
+    grouped, split = battles.assign(group=grouping.names), params.split
+    rows, k = params.budget.rows, len(split.folds)
+    return *deal(grouped, rows, k, params.seed, split.tuning), grouping.warning()
+
+
+def deal(
+    battles: pd.DataFrame, rows: int | None, k: int, seed: int, tuning: float = 0.0
+) -> tuple[pd.DataFrame, dict]:
     """Draw as many battles as are to be used, by whole groups, and deal them into folds.
 
     Battles that are only trained on are all used, and count neither for `rows` nor in the metrics.
@@ -18,21 +39,51 @@ def deal(battles: pd.DataFrame, rows: int | None, k: int, seed: int) -> tuple[pd
         battles: id, group, targets, weight and training_only.
         rows: how many at most; None takes all.
         k: number of folds.
+        tuning: share of the drawn battles that is reserved: they are in no fold, and are described
+            apart.
 
     Returns:
         id, group and fold of each battle in use; their metrics, as `describe` gives them.
 
     Raises:
-        UserError: there are fewer groups than folds, with or without regard to class.
+        UserError: there are fewer groups than folds, with or without regard to class, or none is
+            small enough to be reserved.
     """
     dealt = battles[~battles.training_only]
     dealt = dealt[draw(dealt.group, rows, seed)]
-    votes = votes_of(dealt)
-    fold = pd.Series(assign(votes.labels, dealt.group.to_numpy(), k, seed), dealt.index)
+    votes, groups = votes_of(dealt), dealt.group.to_numpy()
+    held = ~reserve(votes.labels, groups, tuning, seed)
+    fold = pd.Series(assign(votes.labels[held], groups[held], k, seed), dealt.index[held])
     used = battles.training_only | battles.index.isin(dealt.index)
     folds = battles.loc[used, ["id", "group"]].assign(fold=fold)
     folds = folds.fillna({"fold": ONLY_TRAINED}).astype({"fold": "int8"}).reset_index(drop=True)
-    return folds, describe(folds[folds.fold >= 0], votes)
+    apart = {} if held.all() else {"tuning": _shares(dealt[~held], votes[~held])}
+    return folds, describe(folds[folds.fold >= 0], votes[held]) | apart
+
+
+def reserve(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which rows are reserved for tuning: whole groups, by classes as all rows are.
+
+    Args:
+        labels, groups: as in `assign`.
+        share: of the rows, about.
+
+    Returns:
+        A mask over the rows.
+
+    Raises:
+        UserError: no group is small enough.
+    """
+    if not share:
+        return np.zeros(len(labels), dtype=bool)
+    group, counts = _tally(labels, groups)
+    reserved = _dealt(counts, np.array([1 - share, share]), seed)[group] == 1
+    if not reserved.any():
+        raise UserError(
+            f"split.tuning is {share:g}, too little for a single prompt group of the {len(labels)} "
+            "battles in use: raise it"
+        )
+    return reserved
 
 
 def draw(groups: pd.Series, rows: int | None, seed: int) -> pd.Series:
@@ -68,17 +119,17 @@ def assign(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> np.ndar
     Raises:
         UserError: there are fewer groups than folds, with or without regard to class.
     """
-    group, names = pd.factorize(groups, sort=True)
-    counts = np.zeros((len(names), 3 if (labels == 2).any() else 2))  # of the classes that occur
-    np.add.at(counts, (group, labels), 1)
+    group, counts = _tally(labels, groups)
     _check(counts, k)
-    order = np.arange(len(names))
-    np.random.RandomState(seed).shuffle(order)
-    # Those that are hardest to balance come first.
-    order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
-    folds = np.empty(len(names), dtype=np.int8)
-    folds[order] = _dealt(counts[order], k)
-    return folds[group]
+    return _dealt(counts, np.ones(k), seed)[group]
+
+
+def _tally(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each row's group, and the votes of each group by class that occurs."""
+    group, names = pd.factorize(groups, sort=True)
+    counts = np.zeros((len(names), 3 if (labels == 2).any() else 2))
+    np.add.at(counts, (group, labels), 1)
+    return group, counts
 
 
 def _check(counts: np.ndarray, k: int) -> None:
@@ -95,22 +146,28 @@ def _check(counts: np.ndarray, k: int) -> None:
     )
 
 
-def _dealt(counts: np.ndarray, k: int) -> np.ndarray:
+def _dealt(counts: np.ndarray, sizes: np.ndarray, seed: int) -> np.ndarray:
     """The fold of each group, one after another, each where it leaves the classes most even.
 
     Args:
         counts: (groups, classes) votes of each group.
+        sizes: (k,) how large each fold is to be, relative to the others.
 
     Source: Jakub Wąsikowski, in scikit-learn's StratifiedGroupKFold. That takes minutes for 100,000
     groups, this takes seconds.
     """
-    total, held = counts.sum(axis=0), np.zeros((k, counts.shape[1]))
+    order = np.arange(len(counts))
+    np.random.RandomState(seed).shuffle(order)
+    # Those that are hardest to balance come first.
+    order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
+    full, held = sizes[:, None] * counts.sum(axis=0), np.zeros((len(sizes), counts.shape[1]))
     folds = np.empty(len(counts), dtype=np.int8)
-    alone = np.eye(k)[:, :, None]  # for each fold, that one of all
-    for place, group in enumerate(counts):
-        unevenness = ((held + alone * group) / total).std(axis=1).mean(axis=1)
-        folds[place] = fold = _best(unevenness.tolist(), held.sum(axis=1).tolist())
-        held[fold] += group
+    alone = np.eye(len(sizes))[:, :, None]  # for each fold, that one of all
+    for place in order:
+        unevenness = ((held + alone * counts[place]) / full).std(axis=1).mean(axis=1)
+        fold = _best(unevenness.tolist(), (held.sum(axis=1) / sizes).tolist())
+        folds[place] = fold
+        held[fold] += counts[place]
     return folds
 
 

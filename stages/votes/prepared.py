@@ -20,12 +20,16 @@ def read_battles(columns: list[str]) -> pd.DataFrame:
     return pd.read_parquet(BATTLES, columns=columns)
 
 
-def read_folded_battles(columns: list[str]) -> pd.DataFrame:
+def read_folded_battles(columns: list[str], reserved: bool = False) -> pd.DataFrame:
     """Battles that are held out in some fold: id, group, fold, their VOTE, and the given columns.
 
     The column target_tie is missing where no vote is for a tie.
+
+    Args:
+        reserved: also those of fold -1 that split.tuning has reserved.
     """
-    battles = read_battles(["id", *VOTE, *columns])
-    folds = pd.read_parquet(FOLDS)
-    held_out = folds[folds.fold >= 0]
-    return with_classes(held_out.merge(battles, on="id", validate="one_to_one"))
+    battles = read_battles(["id", *VOTE, "training_only", *columns])
+    own = battles[~battles.pop("training_only")]
+    found = pd.read_parquet(FOLDS).merge(own, on="id", validate="one_to_one")
+    found = with_classes(found, found.fold >= 0)
+    return found if reserved else found[found.fold >= 0].reset_index(drop=True)

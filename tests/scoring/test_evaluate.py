@@ -299,6 +299,7 @@ def test_votes_that_are_only_trained_on_are_never_evaluated(workspace, case):
         pd.read_parquet(f"data/{name}.parquet") for name in ("prepared/battles", "folds/folds")
     )
     others = with_votes(battles[:50], [2] * 50).assign(id=[f"other-{i}" for i in range(50)])
+    others["training_only"] = True
     beside = pd.DataFrame({"id": others.id, "group": "other", "fold": -1})
     pd.concat([battles, others]).to_parquet("data/prepared/battles.parquet")
     pd.concat([beside, folds]).to_parquet("data/folds/folds.parquet")
@@ -308,6 +309,23 @@ def test_votes_that_are_only_trained_on_are_never_evaluated(workspace, case):
     prior = scores.log_loss(cast(case.labels), case.baselines["prior"])
     assert metrics["n_rows"] == 900 and set(metrics["folds"]) == {"fold_0", "fold_1", "fold_2"}
     assert metrics["prior_log_loss"] == pytest.approx(prior), "their class shares are no part of it"
+
+
+def test_baselines_train_on_reserved_votes_which_no_metric_counts(workspace, case):
+    battles, folds = (
+        pd.read_parquet(f"data/{name}.parquet") for name in ("prepared/battles", "folds/folds")
+    )
+    reserved = with_votes(battles[:300], [2] * 300).assign(id=[f"mine-{i}" for i in range(300)])
+    apart = pd.DataFrame({"id": reserved.id, "group": "reserved", "fold": -1})
+    pd.concat([battles, reserved]).to_parquet("data/prepared/battles.parquet")
+    pd.concat([apart, folds]).to_parquet("data/folds/folds.parquet")
+    baselines.main()
+    evaluate.main()
+    metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["n_rows"] == 900 and set(metrics["folds"]) == {"fold_0", "fold_1", "fold_2"}
+    found = pd.read_parquet("data/baselines/predictions.parquet")
+    assert set(found.id) == set(case.rows.id)
+    assert found.prior_tie.min() > case.baselines["prior"][:, 2].max() + 0.1
 
 
 def test_the_out_of_fold_table_gives_the_metrics_again_and_holds_no_text(workspace, case):

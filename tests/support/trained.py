@@ -39,11 +39,12 @@ class Trained(Clone):
 
     Args:
         ties: whether the votes have any.
+        tuning: the share of them that is reserved.
     """
 
-    def __init__(self, path: Path, tiny, ties: bool = True) -> None:
+    def __init__(self, path: Path, tiny, ties: bool = True, tuning: float = 0.0) -> None:
         super().__init__(path, tiny)
-        self.set_params(train={"dtype": "float32"})
+        self.set_params(train={"dtype": "float32"}, split={"tuning": tuning})
         if not ties:
             votes = pd.read_csv(path / "data/raw/starter.csv", dtype=str)
             votes[votes.winner_tie == "0"].to_csv(path / "data/raw/decided.csv", index=False)

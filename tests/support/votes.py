@@ -17,7 +17,7 @@ def with_votes(battles: pd.DataFrame, labels: np.ndarray | list[int]) -> pd.Data
     """Battles with plain votes for these labels, as `prepare` writes them."""
     labels = np.asarray(labels, dtype=np.int8)
     targets = dict(zip(TARGETS, np.eye(3)[labels].T, strict=True))
-    return battles.assign(label=labels, **targets, weight=1.0)
+    return battles.assign(label=labels, **targets, weight=1.0, training_only=False)
 
 
 def make_votes(n: int, effect: float, seed: int = 0) -> pd.DataFrame:

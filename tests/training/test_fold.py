@@ -34,8 +34,8 @@ def whole(tmp_path_factory, tiny) -> Workspace:
     return workspace
 
 
-def test_the_core_can_be_used_where_dvc_mlflow_and_what_checks_raw_files_are_not():
-    absent = "import sys; sys.modules |= dict.fromkeys(['dvc', 'mlflow', 'pandera'])"
+def test_the_core_can_be_used_where_dvc_mlflow_optuna_and_pandera_are_not():
+    absent = "import sys; sys.modules |= dict.fromkeys(['dvc', 'mlflow', 'optuna', 'pandera'])"
     subprocess.run(
         [sys.executable, "-c", f"{absent}; import stages.training.run"], cwd=REPO, check=True
     )

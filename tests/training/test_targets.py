@@ -157,10 +157,20 @@ def test_class_shares_of_another_source_are_not_learned():
     labels = np.repeat([0, 1, 2], [24, 12, 4])
     own = with_votes(own, labels)
     other = with_votes(own, np.zeros(40, int)).assign(fold=-1, source="other", weight=0.5)
+    other["training_only"] = True
     found = beside.offsets(pd.concat([own, other], ignore_index=True))
     assert (found[:40] == 0).all()
     mine, theirs = np.array([25, 13, 5]) / 43, np.array([21, 1, 1]) / 23
     assert found[40:] == pytest.approx(np.tile(np.log(theirs / mine), (40, 1)), abs=1e-6)
+
+
+def test_votes_reserved_for_tuning_are_trained_on_as_the_folds_own():
+    folds = make_votes(40, 0.0).assign(fold=0, group="fold")
+    reserved = with_votes(folds[:8], [0] * 8).assign(fold=-1, group="reserved")
+    battles = pd.concat([folds, reserved], ignore_index=True)
+    training, held_out = beside.parts(battles.assign(fold=[1] * 20 + [0] * 20 + [-1] * 8), 1)
+    assert len(training) == 20 + 8 and len(held_out) == 20
+    assert (beside.offsets(battles) == 0).all()
 
 
 def test_an_offset_is_fitted_on_the_folds_own_votes_and_given_to_those_beside_them(
@@ -168,7 +178,7 @@ def test_an_offset_is_fitted_on_the_folds_own_votes_and_given_to_those_beside_th
 ):
     votes = make_votes(160, 1.0).assign(fold=np.repeat([1, 0, -1], [120, 20, 20]))
     votes["group"] = votes.id
-    votes.loc[votes.fold < 0, "source"] = "other"
+    votes.loc[votes.fold < 0, ["source", "training_only"]] = ["other", True]
     training, held_out = votes[votes.fold != 0], votes[votes.fold == 0]
     template = Template(tiny_tokenizer, 128, params.prompt)
     examples, validation, fitted = fold._read(training, held_out, template, with_offset=True)

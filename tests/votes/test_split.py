@@ -183,6 +183,49 @@ def test_battles_that_are_only_trained_on_are_in_no_fold_and_not_counted():
     assert metrics["share"]["a"] == pytest.approx(1 / 3, abs=0.1)
 
 
+def make_grouped(n: int) -> pd.DataFrame:
+    """Battles, two of a group, of all classes."""
+    battles = make_dealt([(i // 2) % 3 for i in range(n)], [False] * n)
+    return battles.assign(group=[f"g{i // 2}" for i in range(n)])
+
+
+def test_votes_reserved_for_tuning_are_whole_groups_of_all_classes_in_no_fold():
+    battles = make_grouped(600)
+    folds, metrics = deal(battles, None, 3, 0, tuning=0.15)
+    reserved = folds.fold == -1
+    assert reserved.mean() == pytest.approx(0.15, abs=0.01)
+    assert (folds.groupby("group").fold.nunique() == 1).all()
+    assert set(folds.fold) == {-1, 0, 1, 2}
+    assert (
+        metrics["rows"] == (~reserved).sum() == sum(metrics[f"fold_{k}"]["rows"] for k in (0, 1, 2))
+    )
+    assert metrics["tuning"]["rows"] == reserved.sum()
+    assert list(metrics["tuning"]["share"].values()) == pytest.approx([1 / 3] * 3, abs=0.03)
+    again, other = (deal(battles, None, 3, seed, tuning=0.15)[0] for seed in (0, 1))
+    assert again.equals(folds) and not other.equals(folds)
+
+
+def test_without_a_share_for_tuning_nothing_is_reserved():
+    folds, metrics = deal(make_grouped(60), None, 3, 0)
+    assert (folds.fold >= 0).all() and "tuning" not in metrics
+
+
+def test_reserved_votes_are_the_runs_own_and_those_of_other_files_are_not():
+    battles = make_grouped(120)
+    battles["training_only"] = [i % 6 == 0 for i in range(120)]
+    folds, metrics = deal(battles, 60, 2, 0, tuning=0.2)
+    table = folds.merge(battles[["id", "training_only"]], on="id")
+    assert table.training_only.sum() == battles.training_only.sum()
+    own = table[~table.training_only]
+    assert (own.fold < 0).sum() == metrics["tuning"]["rows"] > 0
+    assert len(own) <= 60, "reserved votes count for `rows`"
+
+
+def test_a_share_too_small_for_a_group_is_refused():
+    with pytest.raises(UserError, match=r"split\.tuning is 0\.001, too little .* raise it"):
+        deal(make_grouped(60), None, 2, 0, tuning=0.001)
+
+
 def test_without_ties_there_are_two_classes():
     folds, metrics = deal(make_dealt([0, 1] * 10, [False] * 20), None, 5, 0)
     assert folds.fold.value_counts().to_dict() == dict.fromkeys(range(5), 4)

@@ -1,0 +1,32 @@
+"""The winner of a study, as an experiment of DVC."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from stages.config.errors import UserError
+
+
+def command(model: str, overrides: Sequence[str], queue: bool) -> list[str]:
+    """`dvc exp run` of the winner.
+
+    Args:
+        overrides: of the study and of the winner; those of the section `tune` are left out.
+        queue: put it into the queue instead of running it now.
+    """
+    given = [each for each in overrides if not each.lstrip("+~").startswith("tune.")]
+    pairs = [part for each in given for part in ("-S", each)]
+    return ["dvc", "exp", "run", *["--queue"] * queue, "-n", f"tuned-{model}", *pairs]
+
+
+def start(words: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: DVC refuses; its own words stand above.
+    """
+    if subprocess.run([sys.executable, "-m", *words]).returncode:
+        raise UserError(
+            "dvc exp run of the winner has failed, for the reason above. The study is recorded: no "
+            "trial is repeated when you give this command again"
+        )
