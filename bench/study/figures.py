@@ -13,7 +13,7 @@ from stages.comparison.compare import compare
 from stages.comparison.pairs import DRAWS, SEED
 from stages.comparison.verdict import CONFIDENCE
 from stages.config.params import Checkpoint, Evaluate
-from stages.pages import tables
+from stages.pages import facts, tables
 from stages.runs.finished import Result
 from stages.scoring.baselines import TITLES
 from stages.scoring.learning import beyond_baseline
@@ -288,7 +288,7 @@ def _difference(found: dict) -> str:
 def cost(combinations: list[Combination]) -> str:
     """What training took, all folds and seeds together."""
     told = ("training time", "tokens seen", "peak memory", "truncated battles", "tokens cut off")
-    costs = {c.name: tables.cost(c.averaged) for c in combinations}
+    costs = {c.name: facts.cost(c.averaged) for c in combinations}
     return side_by_side({name: {k: cost[k] for k in told} for name, cost in costs.items()})
 
 

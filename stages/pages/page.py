@@ -6,7 +6,7 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from stages.pages import blends, charts, examples, figures, tables
+from stages.pages import blends, charts, examples, facts, figures, tables
 from stages.runs.finished import Result, titles
 from stages.scoring.sentences import (
     what_blending_gains,
@@ -122,7 +122,7 @@ def _sentences(result: Result) -> list[str]:
 
 
 def _facts(result: Result) -> str:
-    made = tables.made(result)
+    made = facts.made(result)
     votes = f"{made['rows']} votes in {made['folds']} folds, out of fold"
     trained = [f"scale {made['scale']}", f"objective {made['objective']}"]
     return " · ".join([votes, *trained, *result.given])
@@ -143,9 +143,9 @@ def _runs(results: list[Result]) -> dict:
         "calibration": _side_by_side([tables.calibration(result) for result in results]),
         "order": _side_by_side([tables.order(result) for result in results]),
         "gates": [tables.gates(result) for result in results],
-        "cost": _side_by_side([tables.cost(result) for result in results]),
-        "made": _side_by_side([tables.made(result) for result in results]),
-        "differing": tables.differing(results),
+        "cost": _side_by_side([facts.cost(result) for result in results]),
+        "made": _side_by_side([facts.made(result) for result in results]),
+        "differing": facts.differing(results),
         "params": [
             (place, run.name if result.members else label, _as_yaml(run.params))
             for place, (result, label) in enumerate(zip(results, titles(results), strict=True))
@@ -155,7 +155,7 @@ def _runs(results: list[Result]) -> dict:
 
 
 def _as_yaml(params: dict) -> str:
-    return yaml.safe_dump(tables.chosen(params), sort_keys=False)
+    return yaml.safe_dump(facts.chosen(params), sort_keys=False)
 
 
 def _side_by_side(columns: list[dict[str, str]]) -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ from stages.training import beside, way
 from stages.training.checkpoints import last_checkpoint
 from stages.training.fast import make_fast, repeatable
 from stages.training.gates import order
+from stages.training.gates.gate import Gate
 from stages.training.selection import Selection, split
 from stages.training.soft_targets import votes_alone
 from stages.training.trainer import PackedTrainer, both_orders, loss_of
@@ -96,15 +97,11 @@ def train_fold(
     passed += order.after_training(model)
     logits = both_orders(model, validation, compute)
     curves = _curves(trainer, loss_of(logits["ab"], validation))
-    summary = {
-        **_facts(model, trainer, compute, examples, validation),
-        **{name: name in (gate.name for gate in passed) for name in ("compiled", "recorded")},
+    summary = _facts(model, trainer, compute, examples, validation) | {
+        **_outcome(passed, curves),
         **({"kept": kept} if kept else {}),
         "memory": str(plan),
-        "way": compute.way,
         "offset": offset is not None,
-        "first_loss": float(curves.training_loss.dropna().iloc[0]),
-        "gates": [asdict(gate) for gate in passed],
     }
     return Trained(model, tokenizer, _predictions(validation, logits), curves, summary, offset)
 
@@ -165,6 +162,16 @@ def _curves(trainer: PackedTrainer, final_loss: float) -> pd.DataFrame:
     return curves
 
 
+def _outcome(passed: list[Gate], curves: pd.DataFrame) -> dict:
+    names = [gate.name for gate in passed]
+    return {
+        "compiled": "compiled" in names,
+        "recorded": "recorded" in names,
+        "first_loss": float(curves.training_loss.dropna().iloc[0]),
+        "gates": [asdict(gate) for gate in passed],
+    }
+
+
 def _predictions(validation: Examples, logits: dict[str, np.ndarray]) -> pd.DataFrame:
     encoded = [validation.encode(i) for i in range(len(validation))]
     frame = pd.DataFrame(
@@ -203,6 +210,7 @@ def _facts(
         "device": device_name(compute.device),
         "processes": processes.count(),
         "attention": model.config._attn_implementation,
+        "way": compute.way,
         "truncated_share": statistics.fmean(d > 0 for d in dropped),
         "tokens_dropped_share": sum(dropped) / sum(len(e) + e.dropped for e in encoded),
         "adapter_norm": sum(
