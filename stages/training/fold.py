@@ -89,7 +89,6 @@ def train_fold(
     passed += fast + way.same(model, few, compute, expected)
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
     print(f"memory: {plan}")
-
     selection = None if inner is None else Selection(_inner(inner, template, offset), folder)
     trainer = PackedTrainer(model, examples, validation, compute, params, folder, selection)
     _train(trainer, folder, callbacks)
