@@ -1,1 +1,1 @@
-"""Rebuilds the figures of docs/results.md from the predictions shipped beside it and the votes."""
+"""Rebuilds docs/results.md and its appendix from predictions shipped beside them and the votes."""

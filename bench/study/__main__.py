@@ -1,4 +1,4 @@
-"""Rebuild every figure of docs/results.md from the shipped predictions and your copy of the votes.
+"""Rebuild every figure of docs/results_appendix.md from shipped predictions and your own votes.
 
     python -m bench.study VOTES
 
@@ -18,7 +18,7 @@ from stages.config.errors import UserError, stage
 from stages.pages.figures import of_runs
 from stages.runs.finished import Result
 
-DOCUMENT = Path("docs/results.md")
+DOCUMENT = Path("docs/results_appendix.md")
 
 
 @stage

@@ -28,7 +28,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("votes", type=Path, help="the file of raw votes")
-    parser.add_argument("first", help="a backbone as trained, as docs/results.md names it")
+    parser.add_argument("first", help="a backbone as trained, as docs/results_appendix.md names it")
     parser.add_argument("second", help="another")
     options = parser.parse_args()
     restored = restore(FOLDER, read_votes(FOLDER, options.votes))

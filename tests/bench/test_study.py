@@ -1,4 +1,4 @@
-"""The rebuilding of docs/results.md: on the starter set with made-up runs, and as it is shipped."""
+"""The rebuilding of docs/results_appendix.md: on made-up runs, and as it is shipped."""
 
 import json
 import re
@@ -75,9 +75,9 @@ def repository(tmp_path_factory, votes) -> Path:
     ship(results / "llama", votes, "tiny-llama", seed=2, skill=0.1)
     for name in ("tuning.csv", "tuning_offset.csv", "changes.csv", "probes.csv"):
         shutil.copy(SHIPPED / name, results)
-    parts = document.BLOCK.findall((REPO / "docs/results.md").read_text(encoding="utf-8"))
+    parts = document.BLOCK.findall((REPO / "docs/results_appendix.md").read_text(encoding="utf-8"))
     empty = "\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name, _ in parts)
-    (root / "docs/results.md").write_text(empty, encoding="utf-8")
+    (root / "docs/results_appendix.md").write_text(empty, encoding="utf-8")
     return root
 
 
@@ -140,7 +140,7 @@ def run_command(monkeypatch, *arguments: str) -> None:
 
 
 def test_what_was_written_is_confirmed_and_a_changed_figure_is_not(copy, monkeypatch, capsys):
-    page = Path("docs/results.md")
+    page = Path("docs/results_appendix.md")
     run_command(monkeypatch, "--write")
     for name in ("docs/results/ladder.svg", "docs/results/gemma-half/metrics.json"):
         assert Path(name).stat().st_size

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.support import forked
 from tests.support.places import REPO
 
 
@@ -52,7 +53,9 @@ class Clone:
         """Run a program of this environment in the clone; gives what it prints."""
         environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         environment |= {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                [str(forked.commands()), str(Path(sys.executable).parent), os.environ["PATH"]]
+            ),
             "GIT_AUTHOR_NAME": "test",
             "GIT_AUTHOR_EMAIL": "test@example.invalid",
             "GIT_COMMITTER_NAME": "test",

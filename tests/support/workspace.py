@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from tests.support import forked
 from tests.support.places import REPO
 
 FAST = {"rows": 24, "max_tokens": 128, "token_budget": 256, "batch_size": 4, "epochs": 2}
@@ -46,9 +47,10 @@ class Workspace:
         def limit() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
+        python = sys.executable if largest_file else forked.commands() / "python"  # has no limit
         environment = os.environ | {"PYTHONPATH": str(REPO), "DVC_ROOT": str(self.path)}
         return subprocess.Popen(
-            [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:]],
+            [python, "-m", f"stages.{stage[0]}", *stage[1:]],
             cwd=self.path,
             env=environment,
             preexec_fn=limit if largest_file else None,

@@ -1,0 +1,199 @@
+"""Rebuild the figures of docs/results.md: backbones with votes from elsewhere, pooled and blended.
+
+    python -m bench.study.elsewhere LMSYS AUTO_J
+
+LMSYS and AUTO_J are the files of raw votes. Prints the tables, and ends with exit status 1 if the
+document or docs/results/summary.json has others; `--write` brings both up to date. One minute on
+one core.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.study import document
+from bench.study.figures import CONFIDENCE, DRAWS, SEED, markdown
+from bench.study.restore import FOLDER, Restored, Votes, read_votes, restore
+from stages.comparison import paired
+from stages.config.errors import UserError, stage
+from stages.counting.features import count_features
+from stages.pages.tables import interval
+from stages.runs.finished import Result
+from stages.scoring import scores
+from stages.scoring.baselines import TITLES, predict_baselines
+from stages.scoring.learning import mean_of_logs
+from stages.votes.labels import with_classes
+
+DOCUMENT = Path("docs/results.md")
+SUMMARY = FOLDER / "summary.json"
+SETS = {"lmsys": "LMSYS", "auto-j": "Auto-J"}  # folders of runs, and what they predict
+AGAINST = ("counts", "tfidf_counts")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one run, or several together, say of a set's votes.
+
+    Attributes:
+        seeds: how many trainings it is the mean of, or which are scored one by one.
+        probabilities: (n, C) of each that is scored; log losses are means over these.
+    """
+
+    name: str
+    seeds: int
+    probabilities: list[np.ndarray]
+
+
+@stage
+def main() -> None:
+    """Print the rebuilt figures; compare them with what is written, or write them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.study.elsewhere",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("lmsys", type=Path, help="the file of LMSYS votes")
+    parser.add_argument("auto_j", type=Path, help="the file of Auto-J's votes")
+    parser.add_argument("--write", action="store_true", help="bring the document up to date")
+    options = parser.parse_args()
+    votes = {
+        name: read_votes(FOLDER / "elsewhere" / name, raw)
+        for name, raw in zip(SETS, (options.lmsys, options.auto_j), strict=True)
+    }
+    blocks, summary = rebuilt(votes)
+    for name, body in blocks.items():
+        print(f"{name}\n\n{body}\n")
+    _settle(DOCUMENT, document.fill(DOCUMENT.read_text(encoding="utf-8"), blocks), options.write)
+    _settle(SUMMARY, json.dumps(summary, indent=1) + "\n", options.write)
+    print(f"{DOCUMENT} and {SUMMARY} have these figures")
+
+
+def _settle(path: Path, text: str, write: bool) -> None:
+    if write:
+        path.write_text(text, encoding="utf-8")
+    elif text != (written := path.read_text(encoding="utf-8") if path.exists() else ""):
+        raise UserError(f"{path} differs:\n{document.difference(written, text)}")
+
+
+def rebuilt(votes: dict[str, Votes]) -> tuple[dict[str, str], list[dict]]:
+    """The document's generated parts by name, and the entries of the summary."""
+    blocks, summary = {}, []
+    for name, own in votes.items():
+        restored = restore(FOLDER / "elsewhere" / name, own)
+        rows = restored.runs[0].rows
+        entries = [entry(p, restored.runs[0]) for p in predictions(restored)]
+        summary += [{"votes": SETS[name]} | e for e in entries]
+        blocks[name] = _table(restored, entries)
+        [other] = (v for key, v in votes.items() if key != name)
+        blocks[f"{name}-baselines"] = _baselines(own, other, rows)
+    return blocks, summary
+
+
+def predictions(restored: Restored) -> list[Prediction]:
+    """Each backbone as trained, its seeds together, all backbones together, and all these pooled.
+
+    Every backbone counts alike in the blend, whatever its seeds. Nothing is fitted.
+    """
+    found = []
+    for c in restored.combinations:
+        each = [run.probabilities("backbone") for run in c.seeds]
+        found.append(Prediction(c.name, len(each), each))
+    trained_alike = [p for p in found if p.name.endswith(("auto-j", "lmsys"))]
+    together = [_together(p) for p in trained_alike if p.seeds > 1]
+    if len(trained_alike) > 1:
+        means = [mean_of_logs(p.probabilities) for p in trained_alike]
+        seeds = sum(p.seeds for p in trained_alike)
+        together.append(Prediction("blend of all", seeds, [mean_of_logs(means)]))
+    found += together
+    return found + [_pooled(p, name, restored.runs[0]) for p in found for name in AGAINST]
+
+
+def _together(p: Prediction) -> Prediction:
+    return Prediction(f"{p.name}, seeds together", p.seeds, [mean_of_logs(p.probabilities)])
+
+
+def _pooled(p: Prediction, baseline: str, run: Result) -> Prediction:
+    other = run.probabilities(baseline)
+    pooled = [mean_of_logs([own, other]) for own in p.probabilities]
+    return Prediction(f"{p.name}, pooled with {TITLES[baseline]}", p.seeds, pooled)
+
+
+def entry(p: Prediction, run: Result) -> dict:
+    """An entry of the summary: log loss, accuracy, and gains with both intervals."""
+    losses = _losses(p, run)
+    right = np.mean([scores.right(run.votes, q) for q in p.probabilities], axis=0)
+    found = {"name": p.name, "log_loss": losses.mean(), "accuracy": right.mean()}
+    for name in AGAINST:
+        baseline = scores.example_losses(run.votes, run.probabilities(name))
+        found |= _gain(f"gain_over_{name}", baseline - losses, run.rows)
+    return {k: v if isinstance(v, str) else round(float(v), 5) for k, v in found.items()} | {
+        "seeds": p.seeds
+    }
+
+
+def _losses(p: Prediction, run: Result) -> np.ndarray:
+    return np.mean([scores.example_losses(run.votes, q) for q in p.probabilities], axis=0)
+
+
+def _gain(name: str, values: np.ndarray, rows: pd.DataFrame) -> dict[str, float]:
+    described = paired.describe([rows]).reset_index(drop=True)
+    over_votes = paired.bootstrap(values, described, DRAWS, CONFIDENCE, SEED)
+    over_folds = paired.corrected_t(values, described.fold.to_numpy(), CONFIDENCE)
+    return {
+        name: over_votes["difference"],
+        f"{name}_low": over_votes["low"],
+        f"{name}_high": over_votes["high"],
+        f"{name}_low_over_folds": over_folds["low"],
+        f"{name}_high_over_folds": over_folds["high"],
+    }
+
+
+def _table(restored: Restored, entries: list[dict]) -> str:
+    """The ladder: baselines and all entries, from the worst to the best."""
+    run = restored.runs[0]
+    rows = [(e["log_loss"], _cells(e)) for e in entries]
+    for name, title in TITLES.items():
+        p = run.probabilities(name)
+        loss = scores.example_losses(run.votes, p).mean()
+        rows.append((loss, (title, f"{loss:.4f}", f"{scores.right(run.votes, p).mean():.3f}")))
+    cells = [row + ("",) * (6 - len(row)) for _, row in sorted(rows, key=lambda r: -r[0])]
+    over = f"gain over {TITLES['tfidf_counts']}"
+    return markdown(("log loss", "accuracy", "trainings", over, "the same over folds"), cells)
+
+
+def _cells(e: dict) -> tuple[str, ...]:
+    name = "gain_over_tfidf_counts"
+    ends = {"": "", "_over_folds": "_over_folds"}
+    told = [interval(e[name], e[f"{name}_low{x}"], e[f"{name}_high{x}"]) for x in ends]
+    loss, right = f"{e['log_loss']:.4f}", f"{e['accuracy']:.3f}"
+    return f"**{e['name']}**", loss, right, str(e["seeds"]), *told
+
+
+def _baselines(own: Votes, other: Votes, rows: pd.DataFrame) -> str:
+    """Log losses of the baselines, and with the other set's votes in their training, too.
+
+    Votes on a prompt of this set are left out.
+    """
+    others = other.battles[~other.battles.group.isin(own.battles.group)].assign(fold=-1)
+    both = pd.concat([own.battles, others], ignore_index=True)
+    both = with_classes(both, both.fold >= 0)
+    joint = predict_baselines(both, count_features(both), both.fold.to_numpy())
+    run_votes = own.battles
+    found = []
+    for name, title in TITLES.items():
+        alone = _loss(own.baselines[name], run_votes)
+        found.append((title, alone, _loss(joint[name][: len(run_votes)], run_votes)))
+    return markdown(("these votes", "and the other set's"), found)
+
+
+def _loss(probabilities: np.ndarray, battles: pd.DataFrame) -> str:
+    label = battles.label.to_numpy()
+    return f"{-np.log(probabilities[np.arange(len(label)), label]).mean():.4f}"
+
+
+if __name__ == "__main__":
+    main()

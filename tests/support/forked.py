@@ -1,0 +1,185 @@
+"""Python processes that start at once: forked from one that has imported the libraries.
+
+Importing torch, transformers, DVC and MLflow takes seconds, and the tests start hundreds of
+processes. Each is a process of its own, with its arguments, environment, folder and output. Only
+`python -m MODULE` is forked, and `dvc`, which is such a command; anything else is the real thing.
+
+    python -m tests.support.forked SOCKET
+
+serves until its standard input is closed.
+"""
+
+import array
+import atexit
+import functools
+import importlib
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.places import REPO
+
+# In the environment, those that a library reads when it is imported.
+READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "OMP_", "MKL_", "ATEN_", "CUDA_")
+LIBRARIES = (
+    "dvc.cli",
+    "dvc.commands.repro",
+    "dvc.repo",
+    "dvc.repo.reproduce",
+    "dvc.repo.experiments",
+    "dvc.repo.experiments.executor.local",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "pydantic",
+    "pandera",
+    "ruamel.yaml",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "mlflow",
+    "altair",
+    "vl_convert",
+)
+
+CLIENT = """#!{python} -IS
+import array, json, os, signal, socket, sys
+arguments = {prefix} + sys.argv[1:]
+environment = dict(os.environ)
+at_import = {{k: v for k, v in environment.items() if k.startswith({read_at_import})}}
+if arguments[:1] != ["-m"] or at_import != {at_import}:
+    os.execv("{python}", ["python", *arguments])
+server = socket.socket(socket.AF_UNIX)
+server.connect("{socket}")
+request = json.dumps([arguments[1:], os.getcwd(), environment]).encode()
+descriptors = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
+server.sendmsg([len(request).to_bytes(8, "big")], descriptors)
+server.sendall(request)
+pid = int.from_bytes(server.recv(8), "big")
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: os.kill(pid, number))
+status = int.from_bytes(server.recv(8), "big", signed=True)
+if status < 0:
+    signal.signal(-status, signal.SIG_DFL) if -status not in (9, 19) else None
+    os.kill(os.getpid(), -status)
+sys.exit(status)
+"""
+
+
+@functools.cache
+def commands() -> Path:
+    """A folder with the commands `python` and `dvc`, whose server this process of pytest starts."""
+    folder = Path(tempfile.mkdtemp(prefix="forked-"))
+    atexit.register(shutil.rmtree, folder)
+    address = folder / "socket"
+    command = [sys.executable, "-m", "tests.support.forked", str(address)]
+    server = subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, start_new_session=True)
+    for name, prefix in (("python", []), ("dvc", ["-m", "dvc"])):
+        client = folder / name
+        client.write_text(
+            CLIENT.format(
+                python=sys.executable,
+                prefix=prefix,
+                read_at_import=READ_AT_IMPORT,
+                at_import={k: v for k, v in os.environ.items() if k.startswith(READ_AT_IMPORT)},
+                socket=address,
+            ),
+            encoding="utf-8",
+        )
+        client.chmod(0o755)
+    while not address.exists():
+        assert server.poll() is None, "the server of forked processes has ended"
+        time.sleep(0.05)
+    return folder
+
+
+def serve(address: str) -> None:
+    """Fork a process for each request, whose main module then runs in it."""
+    import_libraries()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(address + ".partial")
+    server.listen(64)
+    Path(address + ".partial").rename(address)
+    while True:
+        ready, _, _ = select.select([server, sys.stdin], [], [])
+        if sys.stdin in ready:  # closed: pytest has ended
+            return
+        connection, _ = server.accept()
+        if os.fork() == 0:
+            server.close()
+            return watch(connection)
+        connection.close()
+
+
+def watch(connection: socket.socket) -> None:
+    """Fork once more, tell how that one ended, and kill it if nobody waits for it any longer."""
+    size, ancillary, _, _ = connection.recvmsg(8, socket.CMSG_SPACE(3 * 4))
+    descriptors = array.array("i", ancillary[0][2][:12])
+    request, length = b"", int.from_bytes(size, "big")
+    while len(request) < length:
+        request += connection.recv(length - len(request))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        return become(*json.loads(request), descriptors)
+    for descriptor in (*descriptors, 0, 1, 2):
+        os.close(descriptor)
+    connection.sendall(pid.to_bytes(8, "big"))
+    connection.settimeout(0.02)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            connection.sendall(code.to_bytes(8, "big", signed=True))
+            os._exit(0)
+        try:
+            if not connection.recv(1):
+                os.kill(pid, signal.SIGKILL)
+                os._exit(0)
+        except TimeoutError:
+            pass
+
+
+def become(arguments: list[str], folder: str, environment: dict, descriptors: array.array) -> None:
+    """Be `python -m MODULE …` in that folder, with that environment and those streams."""
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    own = [str(REPO), ""]
+    more = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:] = [folder, *filter(None, more), *(p for p in sys.path if p not in own)]
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("stages", "tests")]:
+        del sys.modules[name]
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
+    importlib.invalidate_caches()
+    sys.argv = arguments
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+def import_libraries() -> None:
+    """Import what the stages import, as they do: what they set before stays set."""
+    import stages.devices  # noqa: F401
+
+    for name in LIBRARIES:
+        importlib.import_module(name)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
