@@ -93,6 +93,7 @@ def test_going_back_restores_the_first_backbone_without_training(clone):
     assert clone.dvc("metrics", "diff", "HEAD", "llama-again") == ""
 
 
+@pytest.mark.slow
 def test_a_queue_trains_two_backbones_with_two_workers(clone):
     clone.dvc("exp", "run", "--queue", "-S", "model=gemma,llama", "-S", "seed=5")
     clone.dvc("queue", "start", "-j", "2")

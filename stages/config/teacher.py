@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from stages.config.data import Section, Share
 
@@ -23,6 +23,8 @@ class Predictions(Section):
 
 class Teacher(Section):
     """Knowledge distillation (Hinton et al. 2015): soft targets for votes and for further pairs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
     run: str | None = Field(default=None, alias="from")  # an experiment or a git revision
     predictions: list[Predictions] = Field(default=[])  # files in its place

@@ -7,9 +7,9 @@ import pytest
 
 from bench.study import elsewhere
 from bench.study.restore import read_votes, restore
-from tests.bench.test_study import STARTER, ship
 from tests.support.places import REAL_VOTES, REPO
 from tests.support.raw import frame, read
+from tests.support.shipped import STARTER, ship
 
 SHIPPED = REPO / "docs/results/elsewhere"
 

@@ -184,6 +184,7 @@ def write_files(first: Honest) -> pd.DataFrame:
     return battles
 
 
+@pytest.mark.slow
 def test_dvc_runs_again_what_depends_on_a_changed_file(first, monkeypatch):
     battles = write_files(first)
     held_out, trained = battles[battles.fold == 0], battles[battles.fold == 1]

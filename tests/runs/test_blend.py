@@ -170,7 +170,7 @@ def test_compare_takes_its_folder(here, capsys, tmp_path):
     assert "stages is a folder, no git revision and no DVC experiment" in told
 
 
-def test_it_is_published_once_and_comes_back_from_mlflow(here, models, capsys):
+def test_it_is_published_once_and_comes_back_from_mlflow(here, models, capsys, monkeypatch):
     for told in ("MLflow recorded the run", "MLflow has this run already"):
         here.publish("--blend", EQUAL, "--register", "blended@best")
         assert told in capsys.readouterr().out
@@ -187,7 +187,7 @@ def test_it_is_published_once_and_comes_back_from_mlflow(here, models, capsys):
     pd.testing.assert_frame_equal(found.rows, expected.rows)
     place = Path(run.info.artifact_uri.removeprefix("file://"))
     assert not list(place.rglob("*.html")) and list(place.rglob("blend.json"))
-    mlflow.set_tracking_uri(store.uri())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri())
     served = mlflow.pyfunc.load_model("models:/blended@best")
     battles = here.battles()
     single = battles[[len(turns) == 1 for turns in battles.prompt]].head(4)
