@@ -5,7 +5,8 @@ DVC calls them file0, file1, … in their order.
 
 import argparse
 
-from stages.config.errors import UserError, stage
+from stages.config.data import by_key
+from stages.config.errors import stage
 from stages.config.params import load
 from stages.config.paths import auxiliary
 from stages.votes.accounts import prepare
@@ -18,12 +19,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.auxiliary", description=__doc__)
     parser.add_argument("key", help="file0, file1, …")
     key, params = parser.parse_args().key, load()
-    files = {f"file{place}": file for place, file in enumerate(params.data.auxiliary)}
-    if key not in files:
-        raise UserError(f"expected one of {', '.join(files) or 'no file'}, found {key}")
-    part = prepare(files[key], params.data, params.seed)
+    file = by_key(params.data.auxiliary, key)
+    part = prepare(file, params.data, params.seed)
     save(part, auxiliary(key), params.data.max_quarantined)
-    tell(files[key].raw, part)
+    tell(file.raw, part)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ DVC calls them file0, file1, … in their order.
 
 import argparse
 
-from stages.config.errors import UserError, stage
+from stages.config.data import by_key
+from stages.config.errors import stage
 from stages.config.params import load
 from stages.config.paths import lesson
 from stages.distillation.pairs import PAIRS, UNREADABLE, read_pairs
@@ -18,15 +19,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.pairs", description=__doc__)
     parser.add_argument("key", help="file0, file1, …")
     key, params = parser.parse_args().key, load()
-    files = {f"file{place}": file for place, file in enumerate(params.teacher.pairs)}
-    if key not in files:
-        raise UserError(f"expected one of {', '.join(files) or 'no file'}, found {key}")
-    pairs, bad, words = read_pairs(files[key], params.data)
+    file = by_key(params.teacher.pairs, key)
+    pairs, bad, words = read_pairs(file, params.data)
     place, rows = lesson("pairs", key), len(pairs) + len(bad)
     set_aside(bad, rows, params.data.max_quarantined, place / UNREADABLE)
     pairs.to_parquet(place / PAIRS, index=False)
     told = f", {len(bad)} cannot be read: {place / UNREADABLE}" if len(bad) else ""
-    print(f"{files[key].raw} is taken for {words}: {rows:,} pairs without votes{told}")
+    print(f"{file.raw} is taken for {words}: {rows:,} pairs without votes{told}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench.study import document
-from bench.study.figures import CONFIDENCE, DRAWS, SEED, markdown
+from bench.study.figures import both_intervals, markdown
 from bench.study.restore import FOLDER, Restored, Votes, read_votes, restore
 from stages.comparison import paired
 from stages.config.errors import UserError, stage
@@ -26,7 +26,7 @@ from stages.runs.finished import Result
 from stages.scoring import scores
 from stages.scoring.baselines import TITLES, predict_baselines
 from stages.scoring.learning import mean_of_logs
-from stages.votes.labels import with_classes
+from stages.votes.labels import votes_of, with_classes
 
 DOCUMENT = Path("docs/results.md")
 SUMMARY = FOLDER / "summary.json"
@@ -84,12 +84,11 @@ def rebuilt(votes: dict[str, Votes]) -> tuple[dict[str, str], list[dict]]:
     blocks, summary = {}, []
     for name, own in votes.items():
         restored = restore(FOLDER / "elsewhere" / name, own)
-        rows = restored.runs[0].rows
         entries = [entry(p, restored.runs[0]) for p in predictions(restored)]
         summary += [{"votes": SETS[name]} | e for e in entries]
         blocks[name] = _table(restored, entries)
         [other] = (v for key, v in votes.items() if key != name)
-        blocks[f"{name}-baselines"] = _baselines(own, other, rows)
+        blocks[f"{name}-baselines"] = _baselines(own, other)
     return blocks, summary
 
 
@@ -140,9 +139,7 @@ def _losses(p: Prediction, run: Result) -> np.ndarray:
 
 
 def _gain(name: str, values: np.ndarray, rows: pd.DataFrame) -> dict[str, float]:
-    described = paired.describe([rows]).reset_index(drop=True)
-    over_votes = paired.bootstrap(values, described, DRAWS, CONFIDENCE, SEED)
-    over_folds = paired.corrected_t(values, described.fold.to_numpy(), CONFIDENCE)
+    over_votes, over_folds = both_intervals(values, paired.describe([rows]))
     return {
         name: over_votes["difference"],
         f"{name}_low": over_votes["low"],
@@ -158,7 +155,7 @@ def _table(restored: Restored, entries: list[dict]) -> str:
     rows = [(e["log_loss"], _cells(e)) for e in entries]
     for name, title in TITLES.items():
         p = run.probabilities(name)
-        loss = scores.example_losses(run.votes, p).mean()
+        loss = scores.log_loss(run.votes, p)
         rows.append((loss, (title, f"{loss:.4f}", f"{scores.right(run.votes, p).mean():.3f}")))
     cells = [row + ("",) * (6 - len(row)) for _, row in sorted(rows, key=lambda r: -r[0])]
     over = f"gain over {TITLES['tfidf_counts']}"
@@ -167,13 +164,13 @@ def _table(restored: Restored, entries: list[dict]) -> str:
 
 def _cells(e: dict) -> tuple[str, ...]:
     name = "gain_over_tfidf_counts"
-    ends = {"": "", "_over_folds": "_over_folds"}
+    ends = ("", "_over_folds")
     told = [interval(e[name], e[f"{name}_low{x}"], e[f"{name}_high{x}"]) for x in ends]
     loss, right = f"{e['log_loss']:.4f}", f"{e['accuracy']:.3f}"
     return f"**{e['name']}**", loss, right, str(e["seeds"]), *told
 
 
-def _baselines(own: Votes, other: Votes, rows: pd.DataFrame) -> str:
+def _baselines(own: Votes, other: Votes) -> str:
     """Log losses of the baselines, and with the other set's votes in their training, too.
 
     Votes on a prompt of this set are left out.
@@ -182,17 +179,12 @@ def _baselines(own: Votes, other: Votes, rows: pd.DataFrame) -> str:
     both = pd.concat([own.battles, others], ignore_index=True)
     both = with_classes(both, both.fold >= 0)
     joint = predict_baselines(both, count_features(both), both.fold.to_numpy())
-    run_votes = own.battles
-    found = []
-    for name, title in TITLES.items():
-        alone = _loss(own.baselines[name], run_votes)
-        found.append((title, alone, _loss(joint[name][: len(run_votes)], run_votes)))
-    return markdown(("these votes", "and the other set's"), found)
-
-
-def _loss(probabilities: np.ndarray, battles: pd.DataFrame) -> str:
-    label = battles.label.to_numpy()
-    return f"{-np.log(probabilities[np.arange(len(label)), label]).mean():.4f}"
+    votes, count = votes_of(own.battles), len(own.battles)
+    pairs = {TITLES[name]: (own.baselines[name], joint[name][:count]) for name in TITLES}
+    rows = [
+        (title, *(f"{scores.log_loss(votes, p):.4f}" for p in two)) for title, two in pairs.items()
+    ]
+    return markdown(("these votes", "and the other set's"), rows)
 
 
 if __name__ == "__main__":

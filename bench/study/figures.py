@@ -227,11 +227,16 @@ def _other_seeds(combination: Combination) -> list[Result]:
 
 def claim(values: np.ndarray, votes: pd.DataFrame) -> tuple[str, str, str]:
     """Both intervals, and the larger of their p values."""
-    votes = votes.reset_index(drop=True)
-    over_votes = paired.bootstrap(values, votes, DRAWS, CONFIDENCE, SEED)
-    over_folds = paired.corrected_t(values, votes.fold.to_numpy(), CONFIDENCE)
+    over_votes, over_folds = both_intervals(values, votes)
     p = max(over_votes["p_value"], over_folds["p_value"])
     return _difference(over_votes), _difference(over_folds), f"{p:.3f}"
+
+
+def both_intervals(values: np.ndarray, votes: pd.DataFrame) -> tuple[dict, dict]:
+    """The mean of values (n,) with its interval over votes, and with that over folds."""
+    votes = votes.reset_index(drop=True)
+    over_votes = paired.bootstrap(values, votes, DRAWS, CONFIDENCE, SEED)
+    return over_votes, paired.corrected_t(values, votes.fold.to_numpy(), CONFIDENCE)
 
 
 def beyond(combinations: list[Combination]) -> str:

@@ -1,9 +1,13 @@
 """The section `data` of params.yaml: files of votes, and how they are read."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
+from stages.config.errors import UserError
+
+Listed = TypeVar("Listed")
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -68,3 +72,15 @@ class Data(File):
     ties: Literal["keep", "drop"] = "keep"
     grades: dict[Positive, Annotated[float, Field(ge=0.5, le=1)]]  # of the better answer
     auxiliary: list[Auxiliary] = []
+
+
+def by_key(files: Sequence[Listed], key: str) -> Listed:
+    """The file that a matrix of DVC calls file0, file1, … by its place in the list.
+
+    Raises:
+        UserError: there is none of that key.
+    """
+    known = {f"file{place}": file for place, file in enumerate(files)}
+    if key not in known:
+        raise UserError(f"expected one of {', '.join(known) or 'no file'}, found {key}")
+    return known[key]

@@ -294,15 +294,20 @@ def test_the_stage_writes_metrics_and_plots(workspace, capsys):
     assert "The backbone has learned" in capsys.readouterr().out
 
 
-def test_votes_that_are_only_trained_on_are_never_evaluated(workspace, case):
+def add_ties_in_no_fold(count: int, training_only: bool) -> None:
+    """Let the workspace have so many more votes, all for a tie, which no fold holds out."""
     battles, folds = (
         pd.read_parquet(f"data/{name}.parquet") for name in ("prepared/battles", "folds/folds")
     )
-    others = with_votes(battles[:50], [2] * 50).assign(id=[f"other-{i}" for i in range(50)])
-    others["training_only"] = True
-    beside = pd.DataFrame({"id": others.id, "group": "other", "fold": -1})
-    pd.concat([battles, others]).to_parquet("data/prepared/battles.parquet")
-    pd.concat([beside, folds]).to_parquet("data/folds/folds.parquet")
+    ids = [f"more-{i}" for i in range(count)]
+    more = with_votes(battles[:count], [2] * count).assign(id=ids, training_only=training_only)
+    apart = pd.DataFrame({"id": ids, "group": "apart", "fold": -1})
+    pd.concat([battles, more]).to_parquet("data/prepared/battles.parquet")
+    pd.concat([apart, folds]).to_parquet("data/folds/folds.parquet")
+
+
+def test_votes_that_are_only_trained_on_are_never_evaluated(workspace, case):
+    add_ties_in_no_fold(50, training_only=True)
     baselines.main()
     evaluate.main()
     metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))
@@ -312,13 +317,7 @@ def test_votes_that_are_only_trained_on_are_never_evaluated(workspace, case):
 
 
 def test_baselines_train_on_reserved_votes_which_no_metric_counts(workspace, case):
-    battles, folds = (
-        pd.read_parquet(f"data/{name}.parquet") for name in ("prepared/battles", "folds/folds")
-    )
-    reserved = with_votes(battles[:300], [2] * 300).assign(id=[f"mine-{i}" for i in range(300)])
-    apart = pd.DataFrame({"id": reserved.id, "group": "reserved", "fold": -1})
-    pd.concat([battles, reserved]).to_parquet("data/prepared/battles.parquet")
-    pd.concat([apart, folds]).to_parquet("data/folds/folds.parquet")
+    add_ties_in_no_fold(300, training_only=False)
     baselines.main()
     evaluate.main()
     metrics = json.loads((workspace / "metrics/metrics.json").read_text(encoding="utf-8"))

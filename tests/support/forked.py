@@ -71,7 +71,8 @@ for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: os.kill(pid, number))
 status = int.from_bytes(server.recv(8), "big", signed=True)
 if status < 0:
-    signal.signal(-status, signal.SIG_DFL) if -status not in (9, 19) else None
+    if -status not in (signal.SIGKILL, signal.SIGSTOP):  # which nobody can catch
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 sys.exit(status)
 """
