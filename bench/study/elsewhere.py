@@ -1,8 +1,8 @@
 """Rebuild the figures of docs/results.md: backbones with votes from elsewhere, pooled and blended.
 
-    python -m bench.study.elsewhere LMSYS AUTO_J
+    python -m bench.study.elsewhere LMSYS AUTO_J HH_HARMLESS
 
-LMSYS and AUTO_J are the files of raw votes. Prints the tables, and ends with exit status 1 if the
+The three are files of raw votes. Prints the tables, and ends with exit status 1 if the
 document or docs/results/summary.json has others; `--write` brings both up to date. One minute on
 one core.
 """
@@ -30,7 +30,9 @@ from stages.votes.labels import votes_of, with_classes
 
 DOCUMENT = Path("docs/results.md")
 SUMMARY = FOLDER / "summary.json"
-SETS = {"lmsys": "LMSYS", "auto-j": "Auto-J"}  # folders of runs, and what they predict
+# Folders of runs, and what they predict.
+SETS = {"lmsys": "LMSYS", "auto-j": "Auto-J", "hh-harmless": "hh-harmless"}
+BESIDE = {"lmsys": "auto-j", "auto-j": "lmsys"}  # whose votes were trained on beside a set's
 AGAINST = ("counts", "tfidf_counts")
 
 
@@ -58,11 +60,12 @@ def main() -> None:
     )
     parser.add_argument("lmsys", type=Path, help="the file of LMSYS votes")
     parser.add_argument("auto_j", type=Path, help="the file of Auto-J's votes")
+    parser.add_argument("hh_harmless", type=Path, help="the file of hh-harmless's votes")
     parser.add_argument("--write", action="store_true", help="bring the document up to date")
     options = parser.parse_args()
     votes = {
         name: read_votes(FOLDER / "elsewhere" / name, raw)
-        for name, raw in zip(SETS, (options.lmsys, options.auto_j), strict=True)
+        for name, raw in zip(SETS, (options.lmsys, options.auto_j, options.hh_harmless), strict=True)
     }
     blocks, summary = rebuilt(votes)
     for name, body in blocks.items():
@@ -87,8 +90,8 @@ def rebuilt(votes: dict[str, Votes]) -> tuple[dict[str, str], list[dict]]:
         entries = [entry(p, restored.runs[0]) for p in predictions(restored)]
         summary += [{"votes": SETS[name]} | e for e in entries]
         blocks[name] = _table(restored, entries)
-        [other] = (v for key, v in votes.items() if key != name)
-        blocks[f"{name}-baselines"] = _baselines(own, other)
+        if name in BESIDE:
+            blocks[f"{name}-baselines"] = _baselines(own, votes[BESIDE[name]])
     return blocks, summary
 
 
@@ -102,7 +105,7 @@ def predictions(restored: Restored) -> list[Prediction]:
         each = [run.probabilities("backbone") for run in c.seeds]
         found.append(Prediction(c.name, len(each), each))
     trained_alike = [p for p in found if p.name.endswith(("auto-j", "lmsys"))]
-    together = [_together(p) for p in trained_alike if p.seeds > 1]
+    together = [_together(p) for p in found if p.seeds > 1]
     if len(trained_alike) > 1:
         means = [mean_of_logs(p.probabilities) for p in trained_alike]
         seeds = sum(p.seeds for p in trained_alike)

@@ -115,13 +115,14 @@ def read_votes(folder: Path, raw: Path) -> Votes:
     Raises:
         UserError: some of their votes are not in the file.
     """
-    tables = [
-        pd.read_parquet(run / PREDICTIONS, columns=["id", "fold"]) for run in _shipped(folder)
-    ]
+    runs = _shipped(folder)
+    tables = [pd.read_parquet(run / PREDICTIONS, columns=["id", "fold"]) for run in runs]
     predicted = pd.concat(tables).drop_duplicates("id")
     data = load().data.model_copy(update={"raw": str(raw)})
-    battles = prepare(data, data, seed=0).battles.to_pandas()
-    battles = battles.merge(predicted, on="id")
+    # Where one side always wins, the seed deals the answers to A and B.
+    seed = yaml.safe_load((runs[0] / PARAMS).read_text(encoding="utf-8"))["seed"]
+    battles = prepare(data, data, seed).battles.to_pandas()
+    battles = with_classes(battles.merge(predicted, on="id"))
     if len(battles) < len(predicted):
         raise UserError(
             f"{raw}: expected the {len(predicted)} votes that the runs in {folder} were trained "

@@ -127,6 +127,7 @@ class Scale(Section):
     epochs: Positive
     batch_size: Positive  # examples an optimiser step, over all devices
     token_budget: Positive  # tokens of one packed row
+    lr_factor: Annotated[float, Field(gt=0)] = 1.0  # times the checkpoint's lr and head_lr
 
     @model_validator(mode="after")
     def _row_holds_a_battle(self) -> "Scale":
@@ -246,9 +247,15 @@ class Params(Section):
 
     @property
     def adapter_lr(self) -> float:
-        """The chosen checkpoint's learning rate of the adapter for the objective."""
+        """The adapter's learning rate: the checkpoint's for the objective, times the scale's."""
         rates = self.checkpoint.lr
-        return getattr(rates, self.train.objective) or rates.classify
+        of_objective = getattr(rates, self.train.objective) or rates.classify
+        return of_objective * self.budget.lr_factor
+
+    @property
+    def head_lr(self) -> float:
+        """The learning rate of the head, likewise."""
+        return self.checkpoint.head_lr * self.budget.lr_factor
 
     @property
     def quantised(self) -> float:

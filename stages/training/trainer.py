@@ -295,7 +295,7 @@ def loss_of(logits: np.ndarray, examples: Examples) -> float:
 def _optimizer(model: PeftModel, params: Params) -> torch.optim.AdamW:
     groups = [
         {"params": list(adapter_parameters(model).values()), "lr": params.adapter_lr},
-        {"params": list(head_parameters(model).values()), "lr": params.checkpoint.head_lr},
+        {"params": list(head_parameters(model).values()), "lr": params.head_lr},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],

@@ -61,11 +61,14 @@ def test_the_shipped_summary_has_every_run(restored):
 
 @pytest.mark.slow
 def test_the_documents_figures_are_those_of_the_shipped_predictions(monkeypatch):
-    auto_j = REAL_VOTES.with_name("autoj_testdata_pairwise.jsonl.gz")
-    if not auto_j.exists():
+    others = [
+        REAL_VOTES.with_name(name)
+        for name in ("autoj_testdata_pairwise.jsonl.gz", "hh_harmless_test.jsonl.gz")
+    ]
+    if not all(path.exists() for path in others):
         pytest.skip("needs the real votes")
     monkeypatch.chdir(REPO)
-    monkeypatch.setattr("sys.argv", ["bench.study.elsewhere", str(REAL_VOTES), str(auto_j)])
+    monkeypatch.setattr("sys.argv", ["bench.study.elsewhere", *map(str, [REAL_VOTES, *others])])
     elsewhere.main()
 
 
