@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,26 +24,43 @@ CODE = Path(__file__).parent.parent  # all of stages/
 
 
 def predict_parts(path: Path, model: Model, total: int, folder: Path) -> Iterator[Path]:
-    """Predict a file part by part, with progress.
+    """Predict a file part by part; see `in_parts`."""
+    reads, rows = open_file(path, model.data)
+
+    def predicted(part: Sequence[Row], start: int) -> pd.DataFrame:
+        return predict_rows(part, start, model, reads)
+
+    return in_parts(rows, total, folder, predicted, "predict")
+
+
+def in_parts(
+    rows: Iterable[Row],
+    total: int,
+    folder: Path,
+    work: Callable[[Sequence[Row], int], pd.DataFrame],
+    doing: str,
+) -> Iterator[Path]:
+    """Work through rows part by part, with progress.
 
     Args:
-        total: rows of the file.
-        folder: of the parts; those that are there already are not predicted again.
+        total: how many rows there are.
+        folder: of the parts; those that are there already are not worked on again.
+        work: gives the frame of a part from its rows and the number of the first one, from 1.
+        doing: what the progress bar calls it.
 
     Yields:
         The file of each part, in order.
     """
-    reads, found = open_file(path, model.data)
-    rows = iter(found)
-    with tqdm(total=total, desc="predict", unit="row") as progress:
+    ahead = iter(rows)
+    with tqdm(total=total, desc=doing, unit="row") as progress:
         for start in range(1, total + 1, PART):
-            part = list(itertools.islice(rows, PART))
+            part = list(itertools.islice(ahead, PART))
             kept = folder / f"rows-{start:09}.parquet"
             if kept.exists():
                 progress.initial += len(part)
             else:
                 partial = kept.with_suffix(".partial")
-                predict_rows(part, start, model, reads).to_parquet(partial, index=False)
+                work(part, start).to_parquet(partial, index=False)
                 partial.replace(kept)
             progress.update(len(part))
             yield kept
