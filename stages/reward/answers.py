@@ -11,7 +11,7 @@ from stages.votes.files import SURPLUS, read_rows
 from stages.votes.layouts import OTHERS, PROMPTS, Layout, Row
 from stages.votes.reading import TALKS, Reader, peek, reader
 from stages.votes.recognition import Found
-from stages.votes.rows import BadRow, blank
+from stages.votes.rows import BadRow
 from stages.votes.texts import WITHOUT_VOTES
 
 Talk = str | list[str] | list[dict]  # a text, texts, or messages of {role, content}
@@ -99,13 +99,17 @@ class AnswerReader:
         beside = f", compared with {self.reference}" if self.reference else ""
         return f"{self.reads.words}{beside}"
 
+    def id(self, row: Row) -> str | None:
+        """The id of a row, if it has one."""
+        return self.reads.found.other(row, "id")
+
     def answers(self, row: Row) -> list[Answer]:
         """The answers of a row: one, unless the file has lists of them.
 
         Raises:
             BadRow: naming the column that cannot be read.
         """
-        if "id" in self.reads.found.others and self.reads.found.other(row, "id") is None:
+        if "id" in self.reads.found.others and self.id(row) is None:
             raise BadRow("id is missing")
         references = self._references(row) if self.reference else []
         if self.several is None:
@@ -117,8 +121,6 @@ class AnswerReader:
         name, value = str(self.reference), row.get(str(self.reference))
         if name == "references":
             return _list_of_texts(name, value)
-        if blank(value):
-            raise BadRow(f"{name} is missing")
         return [text_of(name, value, Counter())]
 
 
@@ -183,6 +185,8 @@ def _read(reads: Reader, row: Row, references: Sequence[str]) -> Answer:
         raise BadRow("the conversation is empty: expected what the user says")
     system = pair.system or clean(reads.found.other(row, "system") or "", mended) or None
     compared = [clean(text, mended) for text in references]
+    if not all(text.strip() for text in compared):
+        raise BadRow("a reference is empty: expected an answer to compare with")
     return Answer(system, pair.prompt, pair.response_a, compared)
 
 

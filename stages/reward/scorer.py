@@ -75,7 +75,7 @@ class Scorer:
         self,
         conversations: Sequence[Talk],
         answers: Sequence[Talk],
-        references: Sequence[str | list[str]] | None = None,
+        references: Sequence[str | list[str] | None] | None = None,
     ) -> list[float]:
         """The scores of many answers at once, each with its conversation and its references.
 
@@ -91,7 +91,15 @@ class Scorer:
         self.check(compared=references is not None)
         every = zip(conversations, answers, references or repeat(None), strict=False)
         read = [_read(place, *each) for place, each in enumerate(every, start=1)]
+        for place, answer in enumerate(read, start=1):
+            if references is not None and not answer.references:
+                raise BadRow(f"answer {place}: its reference is missing")
         return self.rate(read, compared=references is not None).tolist()
+
+    @property
+    def alone(self) -> bool:
+        """Whether a single answer has a score, without references."""
+        return isinstance(self.model, Ensemble) and self.model.alone
 
     def check(self, compared: bool) -> None:
         """Raise a UserError if the run gives no such score.
@@ -114,9 +122,16 @@ class Scorer:
 
     def _rewards(self, answers: Sequence[Answer]) -> np.ndarray:
         texts = [(a.system, a.prompt, a.response) for a in answers]
-        frame = pd.DataFrame(texts, columns=["system", "prompt", "response"])
-        rewards = _alone(self.model).rewards(frame)[:, :, 0]
-        return rewards.mean(axis=0, dtype=np.float64)
+        return self.rewards(pd.DataFrame(texts, columns=["system", "prompt", "response"]))
+
+    def rewards(self, answers: pd.DataFrame) -> np.ndarray:
+        """Rewards (n,) of a frame of answers; see Ensemble.rewards for its columns.
+
+        Raises:
+            UserError: a single answer has none under this run.
+        """
+        found = _alone(self.model).rewards(answers)[:, :, 0]
+        return found.mean(axis=0, dtype=np.float64)
 
     def _win_rates(self, answers: Sequence[Answer]) -> np.ndarray:
         battles = [
@@ -125,8 +140,12 @@ class Scorer:
             for reference in a.references
         ]
         frame = pd.DataFrame(battles, columns=["place", "system", *TURNS])
-        wins, _, ties = self.model.predict(frame).averaged.T
-        return pd.Series(wins + ties / 2).groupby(frame.place).mean().to_numpy()
+        return pd.Series(self.win_rates(frame)).groupby(frame.place).mean().to_numpy()
+
+    def win_rates(self, battles: pd.DataFrame) -> np.ndarray:
+        """Win rates (n,) of answer A in battles; see Ensemble.logits for their columns."""
+        wins, _, ties = self.model.predict(battles).averaged.T
+        return wins + ties / 2
 
 
 def _read(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from stages.config.errors import UserError
 from stages.config.versions import versions
 from stages.runs.blended import Model
 from stages.runs.files import model_files_in
@@ -103,6 +104,24 @@ def _ids(rows: Sequence[Row], start: int, reads: Reader) -> list[str]:
     if "id" not in reads.found.others:
         return [str(number) for number in range(start, start + len(rows))]
     return [reads.found.other(row, "id") or "" for row in rows]
+
+
+def tell_unreadable(bad: int, total: int, got: str, listed: Path, limit: float) -> None:
+    """Say how many rows of a file could not be read, if any.
+
+    Args:
+        got: what they got in place of an answer.
+        listed: where they are listed with the reasons.
+        limit: data.max_quarantined.
+
+    Raises:
+        UserError: they are more than the limit allows.
+    """
+    told = f"{bad} of them could not be read and got {got}: {listed}"
+    if bad > limit * total:
+        raise UserError(f"{told}. data.max_quarantined allows {limit:.2%} of the rows")
+    if bad:
+        print(told)
 
 
 def fingerprint(path: Path, folder: Path) -> str:
