@@ -27,7 +27,8 @@ from stages.runs.submission import check_output, count_rows, submit, written
 def main() -> None:
     """Write the submission, its parquet twin and the list of unreadable rows; or scores."""
     options = _options()
-    (_score if options.score else _predict)(options)
+    run = _score if options.score else _predict
+    run(options)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -60,11 +61,12 @@ def _options() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m stages.predict", None, __doc__, formatter_class=raw)
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--input", type=Path, help="votes, or such a file without votes")
-    given.add_argument("--score", type=Path, help="a file of prompt and response, or of messages")
-    told = "a .csv file; scores may also be .jsonl or .parquet"
-    parser.add_argument("--output", type=Path, required=True, help=told)
-    told = "with --score: the best answer of each list `responses`, or of the rows of each prompt"
+    given.add_argument("--input", type=Path, metavar="FILE", help="battles, with votes or without")
+    told = "prompts and responses, or messages, of which the last is the answer"
+    given.add_argument("--score", type=Path, metavar="FILE", help=told)
+    told = "a .csv file; of scores also .jsonl or .parquet"
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help=told)
+    told = "the best of each list in `responses`, or of the rows with one prompt, and their order"
     parser.add_argument("--best-of", action="store_true", help=told)
     add_model_options(parser)
     options = parser.parse_args()

@@ -31,6 +31,9 @@ def split_query(query: str, prompt: str | None) -> tuple[str | list[dict], str]:
         query: the prompt and the answer to it, as the policy's tokenizer decodes them.
         prompt: the prompt alone; None where the query is in one of TEMPLATES.
 
+    Returns:
+        A text or messages; and the answer, without the special tokens and spaces around it.
+
     Raises:
         BadRow: the query does not begin with its prompt, or there is no telling where it ends.
     """
@@ -64,6 +67,7 @@ def _behind(query: str, prompt: str) -> str:
 
 
 def _without_end(answer: str) -> str:
-    while found := [end for end in ENDS if answer.rstrip().endswith(end)]:
-        answer = answer.rstrip().removesuffix(found[0])
+    answer = answer.strip()
+    while found := [end for end in ENDS if answer.endswith(end)]:
+        answer = answer.removesuffix(found[0]).rstrip()
     return answer

@@ -1,5 +1,6 @@
 """Serving an application over HTTP from a port that is free."""
 
+import contextlib
 import socket
 
 import uvicorn
@@ -30,4 +31,6 @@ def serve(app: FastAPI, listening: socket.socket) -> None:
     """Print the address, and serve until interrupted."""
     host, port = listening.getsockname()[:2]
     print(f"http://{host}:{port} (Ctrl+C ends it)", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    with contextlib.suppress(KeyboardInterrupt):  # which it raises again once it has ended
+        server.run(sockets=[listening])

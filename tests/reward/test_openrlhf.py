@@ -43,7 +43,7 @@ def test_what_the_policy_writes_stays_its_answer():
 
 @pytest.mark.parametrize("query", ["2 + 2? 4", "2 + 2? 4</s>", "<s>2 + 2? 4</s></s>"])
 def test_a_plain_prompt_is_what_the_user_says(query):
-    assert split_query(query, "2 + 2?") == ("2 + 2?", " 4")
+    assert split_query(query, "2 + 2?") == ("2 + 2?", "4")
 
 
 def test_a_query_that_cannot_be_taken_apart_is_refused():

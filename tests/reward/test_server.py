@@ -29,6 +29,7 @@ def served(trained: Trained) -> Iterator[str]:
         [sys.executable, "-m", "stages.serve", "--port", "0"],
         cwd=trained.path,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if name != "DVC_ROOT"},
         text=True,
     )
@@ -36,7 +37,8 @@ def served(trained: Trained) -> Iterator[str]:
         yield process.stdout.readline().split()[0]
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in said
 
 
 @pytest.fixture(scope="module")
