@@ -4,13 +4,11 @@ It is served on this machine alone: python -m stages.demo, or `make demo`.
 """
 
 import argparse
-import socket
 
-import uvicorn
-
-from stages.config.errors import UserError, stage
+from stages.config.errors import stage
 from stages.pages.demo import make_app
 from stages.runs.blended import load_model
+from stages.runs.listening import listen, serve
 from stages.runs.model_folder import add_model_options, model_folder
 
 
@@ -21,19 +19,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
     add_model_options(parser)
     options = parser.parse_args()
-    listening = _listen(options.port)
+    listening = listen("127.0.0.1", options.port)
     with model_folder(options.experiment, options.model) as folder:
         model = load_model(folder)
-    print(f"http://127.0.0.1:{listening.getsockname()[1]} (Ctrl+C ends it)", flush=True)
-    config = uvicorn.Config(make_app(model), log_level="warning")
-    uvicorn.Server(config).run(sockets=[listening])
-
-
-def _listen(port: int) -> socket.socket:
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise UserError(f"port {port} is not free ({error}): choose another with --port") from None
+    serve(make_app(model), listening)
 
 
 if __name__ == "__main__":

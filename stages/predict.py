@@ -4,52 +4,75 @@ Every fold's model predicts every row in both orders; their mean, calibrated, is
 blend's is the calibrated mean of its members' log probabilities. A row that cannot be read gets the
 class shares of the training votes and is listed. Rows are predicted in parts that are kept, so that
 a prediction that was killed goes on when started again.
+
+--score gives single answers a score in place of that: a reward, or, where a column `reference` or
+`references` stands beside them, a win rate. A row that cannot be read gets no score and is listed.
 """
 
 import argparse
 from pathlib import Path
 
-from stages.config.errors import UserError, stage
+from stages.config.errors import stage
 from stages.config.params import load
 from stages.config.paths import PARAMS
+from stages.reward import files as scores
 from stages.runs.blended import load_model
 from stages.runs.files import runs_of
 from stages.runs.model_folder import add_model_options, model_folder
-from stages.runs.parts import fingerprint
+from stages.runs.parts import fingerprint, tell_unreadable
 from stages.runs.submission import check_output, count_rows, submit, written
 
 
 @stage
 def main() -> None:
-    """Write the submission, its parquet twin and the list of unreadable rows."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--input", type=Path, required=True, help="votes, or such a file without votes"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="a .csv file")
-    add_model_options(parser)
-    options = parser.parse_args()
-    check_output(options.output, options.input)
+    """Write the submission, its parquet twin and the list of unreadable rows; or scores."""
+    options = _options()
+    run = _score if options.score else _predict
+    run(options)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    given, output = options.input, options.output
+    check_output(output, given)
     with model_folder(options.experiment, options.model) as folder:
         data = load(runs_of(folder)[0] / PARAMS).data
-        total, words = count_rows(options.input, data)  # before the model, which takes a while
-        print(f"{options.input} is taken for {words}")
-        model = load_model(folder)
-        key = fingerprint(options.input, folder)
-    unreadable = submit(options.input, total, model, key, options.output)
-    print(f"{total} rows predicted by {model.checkpoint}, {len(model)} folds: {options.output}")
-    if not unreadable:
-        return
-    listed = written(options.output)[2]
-    told = f"{unreadable} of them could not be read and got the class prior: {listed}"
-    if unreadable <= data.max_quarantined * total:
-        print(told)
-        return
-    raise UserError(f"{told}. data.max_quarantined allows {data.max_quarantined:.2%} of the rows")
+        total, words = count_rows(given, data)  # before the model, which takes a while
+        print(f"{given} is taken for {words}")
+        model, key = load_model(folder), fingerprint(given, folder)
+    bad = submit(given, total, model, key, output)
+    print(f"{total} rows predicted by {model.checkpoint}, {len(model)} folds: {output}")
+    tell_unreadable(bad, total, "the class prior", written(output)[2], data.max_quarantined)
+
+
+def _score(options: argparse.Namespace) -> None:
+    given, output = options.score, options.output
+    scores.check_output(output, given)
+    total, words = scores.count_rows(given, options.best_of)
+    print(f"{given} is taken for {words}")
+    with model_folder(options.experiment, options.model) as folder:
+        model, key = load_model(folder), fingerprint(given, folder)
+    bad = scores.write_scores(given, total, model, key, output, options.best_of)
+    print(f"{total} rows scored by {model.checkpoint}, {len(model)} folds: {output}")
+    listed = scores.unreadable_of(output)
+    tell_unreadable(bad, total, "no score", listed, model.data.max_quarantined)
+
+
+def _options() -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m stages.predict", None, __doc__, formatter_class=raw)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--input", type=Path, metavar="FILE", help="battles, with votes or without")
+    told = "prompts and responses, or messages, of which the last is the answer"
+    given.add_argument("--score", type=Path, metavar="FILE", help=told)
+    told = "a .csv file; of scores also .jsonl or .parquet"
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help=told)
+    told = "the best of each list in `responses`, or of the rows with one prompt, and their order"
+    parser.add_argument("--best-of", action="store_true", help=told)
+    add_model_options(parser)
+    options = parser.parse_args()
+    if options.best_of and not options.score:
+        parser.error("--best-of ranks scores: give the file with --score")
+    return options
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # Before PyTorch starts its threads: waiting ones would spin on cores that others need.
@@ -24,7 +24,8 @@ from stages.config.root import state
 from stages.counting import offset
 from stages.counting.features import count_features
 from stages.model.examples import tokenize
-from stages.model.passes import class_logits, compute_for
+from stages.model.objective import Objective
+from stages.model.passes import Compute, class_logits, compute_for
 from stages.model.prompts import template_for
 from stages.runs.files import model_files, read_json, require
 from stages.runs.lock import check_params, read_lock
@@ -72,6 +73,8 @@ class Ensemble:
         prior: (3,) the training votes' class shares; those of ties are 0 if there are none.
         classes: how many classes there are: 3, or 2 without ties.
         checkpoint: the backbone's name.
+        objective: train.objective of the run.
+        alone: whether a single answer has a reward: `reward` without an offset, which compares two.
 
     Raises:
         UserError: a file is missing, the weights cannot be fetched, or the adapters belong to
@@ -86,6 +89,8 @@ class Ensemble:
         require(folder, model_files(params), "can predict")
         record = read_json(folder / WEIGHTS)
         self.checkpoint, self.data = record["checkpoint"], params.data
+        self.objective = params.train.objective
+        self.alone = self.objective == "reward" and not params.train.offset
         shares = read_json(folder / SPLIT_METRICS)["share"]
         self.prior = np.array([shares[label] for label in LABELS])
         self.classes = len(LABELS) if shares["tie"] else len(LABELS) - 1
@@ -123,7 +128,9 @@ class Ensemble:
         encoded = [self._template.encode(r, swapped) for swapped in orders for r in rounds]
         ids = [text for battle in encoded for text in battle.texts]
         with self._lock:  # the adapters take turns on one base
-            found = np.stack([self._class_logits(adapter, ids) for adapter in self._adapters])
+            found = np.stack(
+                [self._class_logits(adapter, ids, self._compute) for adapter in self._adapters]
+            )
         found = found.reshape(len(self._adapters), len(orders), len(battles), self.classes)
         if len(orders) == 1:  # exchanging the answers exchanges the logits
             found = found.repeat(2, axis=1)
@@ -134,11 +141,32 @@ class Ensemble:
             found += np.stack([fitted.of(features) for fitted in self._offsets])[:, None]
         return found, np.array([battle.dropped for battle in encoded[: len(battles)]], dtype=int)
 
+    def rewards(self, answers: pd.DataFrame) -> np.ndarray:
+        """What every fold's model says of answers, each read by itself; only if it is `alone`.
+
+        Args:
+            answers: prompt and response, each row a list of turns; system, if known.
+
+        Returns:
+            (folds, n, outputs): the reward, which is the logit that the answer wins; and, if there
+            are ties, what it adds to the logit of a tie. See stages.model.objective.Objective.
+        """
+        twice = answers.assign(response_a=answers.response, response_b=answers.response)
+        ids = [self._template.encode(rounds).ids for rounds in self._template.tokenize(twice)]
+        # Texts that are no pairs: each has the head's outputs as its logits.
+        single = replace(
+            self._compute, objective=Objective(classes=self._compute.objective.outputs)
+        )
+        with self._lock:
+            return np.stack(
+                [self._class_logits(adapter, ids, single) for adapter in self._adapters]
+            )
+
     def _class_logits(
-        self, adapter: dict[str, torch.Tensor], ids: Sequence[Sequence[int]]
+        self, adapter: dict[str, torch.Tensor], ids: Sequence[Sequence[int]], compute: Compute
     ) -> np.ndarray:
         self._wear(adapter)
-        return class_logits(self._model, ids, self._compute).numpy()
+        return class_logits(self._model, ids, compute).numpy()
 
     def _wear(self, adapter: dict[str, torch.Tensor]) -> None:
         """Put one fold's adapter and head on the base, in the float32 in which they were saved."""

@@ -3,13 +3,14 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from stages.config.errors import UserError
 from stages.config.versions import versions
 from stages.runs.blended import Model
 from stages.runs.files import model_files_in
@@ -24,26 +25,43 @@ CODE = Path(__file__).parent.parent  # all of stages/
 
 
 def predict_parts(path: Path, model: Model, total: int, folder: Path) -> Iterator[Path]:
-    """Predict a file part by part, with progress.
+    """Predict a file part by part; see `in_parts`."""
+    reads, rows = open_file(path, model.data)
+
+    def predicted(part: Sequence[Row], start: int) -> pd.DataFrame:
+        return predict_rows(part, start, model, reads)
+
+    return in_parts(rows, total, folder, predicted, "predict")
+
+
+def in_parts(
+    rows: Iterable[Row],
+    total: int,
+    folder: Path,
+    work: Callable[[Sequence[Row], int], pd.DataFrame],
+    doing: str,
+) -> Iterator[Path]:
+    """Work through rows part by part, with progress.
 
     Args:
-        total: rows of the file.
-        folder: of the parts; those that are there already are not predicted again.
+        total: how many rows there are.
+        folder: of the parts; those that are there already are not worked on again.
+        work: gives the frame of a part from its rows and the number of the first one, from 1.
+        doing: what the progress bar calls it.
 
     Yields:
         The file of each part, in order.
     """
-    reads, found = open_file(path, model.data)
-    rows = iter(found)
-    with tqdm(total=total, desc="predict", unit="row") as progress:
+    ahead = iter(rows)
+    with tqdm(total=total, desc=doing, unit="row") as progress:
         for start in range(1, total + 1, PART):
-            part = list(itertools.islice(rows, PART))
+            part = list(itertools.islice(ahead, PART))
             kept = folder / f"rows-{start:09}.parquet"
             if kept.exists():
                 progress.initial += len(part)
             else:
                 partial = kept.with_suffix(".partial")
-                predict_rows(part, start, model, reads).to_parquet(partial, index=False)
+                work(part, start).to_parquet(partial, index=False)
                 partial.replace(kept)
             progress.update(len(part))
             yield kept
@@ -86,6 +104,24 @@ def _ids(rows: Sequence[Row], start: int, reads: Reader) -> list[str]:
     if "id" not in reads.found.others:
         return [str(number) for number in range(start, start + len(rows))]
     return [reads.found.other(row, "id") or "" for row in rows]
+
+
+def tell_unreadable(bad: int, total: int, got: str, listed: Path, limit: float) -> None:
+    """Say how many rows of a file could not be read, if any.
+
+    Args:
+        got: what they got in place of an answer.
+        listed: where they are listed with the reasons.
+        limit: data.max_quarantined.
+
+    Raises:
+        UserError: they are more than the limit allows.
+    """
+    told = f"{bad} of them could not be read and got {got}: {listed}"
+    if bad > limit * total:
+        raise UserError(f"{told}. data.max_quarantined allows {limit:.2%} of the rows")
+    if bad:
+        print(told)
 
 
 def fingerprint(path: Path, folder: Path) -> str:

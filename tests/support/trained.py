@@ -40,11 +40,22 @@ class Trained(Clone):
     Args:
         ties: whether the votes have any.
         tuning: the share of them that is reserved.
+        objective: of the training.
     """
 
-    def __init__(self, path: Path, tiny, ties: bool = True, tuning: float = 0.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tiny,
+        ties: bool = True,
+        tuning: float = 0.0,
+        objective: str = "classify",
+    ) -> None:
         super().__init__(path, tiny)
-        self.set_params(train={"dtype": "float32"}, split={"tuning": tuning})
+        train = {"dtype": "float32", "objective": objective}
+        self.set_params(train=train, split={"tuning": tuning})
+        if objective == "reward":  # each answer has half of them
+            self.set_params(scales={"smoke": {"max_tokens": 256}})
         if not ties:
             votes = pd.read_csv(path / "data/raw/starter.csv", dtype=str)
             votes[votes.winner_tie == "0"].to_csv(path / "data/raw/decided.csv", index=False)
