@@ -1,8 +1,10 @@
 """The user's three habits, with real DVC in a temporary clone and tiny backbones."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
+from copy import copy
 
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from mlflow import MlflowClient
 
 from stages.runs import finished, store
 from tests.support.clones import Clone
+from tests.support.s3 import BUCKET, KEYS, s3_server
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,49 @@ def test_the_users_votes_tracked_by_dvc_are_used_and_kept(clone):
     output = clone.dvc("exp", "run", "-S", "data.raw=data/raw/mine.csv", "prepare")
     assert "Running stage 'prepare'" in output
     assert votes.read_text(encoding="utf-8") == lines
+
+
+# Elsewhere
+
+
+@pytest.fixture
+def pushed(clone, tmp_path, monkeypatch) -> Iterator[str]:
+    """The URL of a bare repository, to which git and DVC have pushed HEAD and an experiment."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    bare = str(tmp_path / "bare.git")
+    with s3_server() as url:
+        clone.git("init", "--bare", "-q", "-b", "main", bare)
+        clone.dvc("remote", "add", "--default", "store", f"s3://{BUCKET}/cache")
+        clone.dvc("remote", "modify", "store", "endpointurl", url)
+        clone.git("remote", "add", "origin", bare)
+        clone.git("commit", "-qm", "A remote for results", ".dvc/config")
+        clone.git("push", "-q", "origin", "main")
+        clone.dvc("push")
+        clone.dvc("exp", "run", "-S", "model=gemma", "--name", "gemma-pushed")
+        clone.dvc("exp", "push", "origin", "gemma-pushed")
+        yield bare
+
+
+def test_another_clone_compares_what_was_pushed_to_s3_and_trains_nothing(clone, pushed, tmp_path):
+    other = copy(clone)
+    other.path = tmp_path / "other"
+    clone.git("clone", "-q", pushed, str(other.path))
+    assert not (other.path / ".dvc/cache").exists()
+    other.dvc("exp", "pull", "origin", "gemma-pushed")
+    arguments = ("python", "-m", "stages.compare", "HEAD", "gemma-pushed")
+    assert other.run(*arguments) == clone.run(*arguments)
+    other.dvc("pull")
+    assert "Running stage" not in other.dvc("repro")
+    assert other.metrics() == json.loads(clone.run("git", "show", "HEAD:metrics/metrics.json"))
+
+
+def test_a_slurm_job_sends_its_experiment_back(clone, tmp_path, monkeypatch):
+    """As Slurm starts it: a copy of the script, in the folder of the submission."""
+    job = shutil.copy(clone.path / "docs/elsewhere/slurm.sbatch", tmp_path / "slurm_script")
+    monkeypatch.setenv("SLURM_SUBMIT_DIR", str(clone.path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    clone.run("bash", str(job), "from-a-job", "-S", "model=gemma")
+    printed = clone.run("python", "-m", "stages.compare", "HEAD", "from-a-job")
+    assert "from-a-job" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["slurm_script"]

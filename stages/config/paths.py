@@ -52,6 +52,9 @@ REPORT = Path("metrics/report.html")
 CHARTS = Path("metrics/report")
 COMPARISON = Path("metrics/comparison.json")
 
+# ratings
+RATINGS = Path("metrics/ratings.json")
+
 # blend
 BLENDS = Path("blends")  # a folder each, laid out as the repository, with BLEND in it
 BLEND = Path("blend.json")  # names the members, their folders and weights
