@@ -1,7 +1,8 @@
 """Predict battles without votes: any layout of votes in, Kaggle's submission format out.
 
 Every fold's model predicts every row in both orders; their mean, calibrated, is the prediction. A
-blend's is the calibrated mean of its members' log probabilities. A row that cannot be read gets the
+refitted model does so alone. A blend's prediction is the calibrated mean of its members' log
+probabilities. A row that cannot be read gets the
 class shares of the training votes and is listed. Rows are predicted in parts that are kept, so that
 a prediction that was killed goes on when started again.
 """
@@ -41,7 +42,8 @@ def main() -> None:
         model = load_model(folder)
         key = fingerprint(options.input, folder)
     unreadable = submit(options.input, total, model, key, options.output)
-    print(f"{total} rows predicted by {model.checkpoint}, {len(model)} folds: {options.output}")
+    models = "one refitted model" if len(model) == 1 else f"{len(model)} folds"
+    print(f"{total} rows predicted by {model.checkpoint}, {models}: {options.output}")
     if not unreadable:
         return
     listed = written(options.output)[2]
