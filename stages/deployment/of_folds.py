@@ -56,8 +56,14 @@ def _distance(folder: Path) -> dict:
     return {"compared": len(battles), "mean_distance": off.mean(), "largest_distance": off.max()}
 
 
-def some_votes(count: int) -> pd.DataFrame:
-    """So many of the votes that the workspace's folds hold, from all over them."""
+def some_votes(count: int, ids: set[str] | None = None) -> pd.DataFrame:
+    """So many of the votes that the workspace's folds hold, from all over them.
+
+    Args:
+        ids: of which the votes are taken; any if None.
+    """
     battles = read_folded_battles([*TURNS, "system"])
+    if ids is not None:
+        battles = battles[battles.id.isin(ids)]
     places = np.linspace(0, len(battles) - 1, min(count, len(battles))).astype(int)
     return battles.iloc[np.unique(places)].reset_index(drop=True)
