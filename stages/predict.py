@@ -1,9 +1,10 @@
 """Predict battles without votes: any layout of votes in, Kaggle's submission format out.
 
 Every fold's model predicts every row in both orders; their mean, calibrated, is the prediction. A
-blend's is the calibrated mean of its members' log probabilities. A row that cannot be read gets the
-class shares of the training votes and is listed. Rows are predicted in parts that are kept, so that
-a prediction that was killed goes on when started again.
+refitted model does so alone. A blend's prediction is the calibrated mean of its members' log
+probabilities. A row that cannot be read gets the class shares of the training votes and is listed.
+Rows are predicted in parts that are kept, so that a prediction that was killed goes on when started
+again.
 
 --score gives single answers a score in place of that: a reward, or, where a column `reference` or
 `references` stands beside them, a win rate. A row that cannot be read gets no score and is listed.
@@ -16,7 +17,7 @@ from stages.config.errors import stage
 from stages.config.params import load
 from stages.config.paths import PARAMS
 from stages.reward import files as scores
-from stages.runs.blended import load_model
+from stages.runs.blended import Model, load_model
 from stages.runs.files import runs_of
 from stages.runs.model_folder import add_model_options, model_folder
 from stages.runs.parts import fingerprint, tell_unreadable
@@ -40,7 +41,7 @@ def _predict(options: argparse.Namespace) -> None:
         print(f"{given} is taken for {words}")
         model, key = load_model(folder), fingerprint(given, folder)
     bad = submit(given, total, model, key, output)
-    print(f"{total} rows predicted by {model.checkpoint}, {len(model)} folds: {output}")
+    print(f"{total} rows predicted by {model.checkpoint}, {_models_of(model)}: {output}")
     tell_unreadable(bad, total, "the class prior", written(output)[2], data.max_quarantined)
 
 
@@ -52,9 +53,14 @@ def _score(options: argparse.Namespace) -> None:
     with model_folder(options.experiment, options.model) as folder:
         model, key = load_model(folder), fingerprint(given, folder)
     bad = scores.write_scores(given, total, model, key, output, options.best_of)
-    print(f"{total} rows scored by {model.checkpoint}, {len(model)} folds: {output}")
+    print(f"{total} rows scored by {model.checkpoint}, {_models_of(model)}: {output}")
     listed = scores.unreadable_of(output)
     tell_unreadable(bad, total, "no score", listed, model.data.max_quarantined)
+
+
+def _models_of(model: Model) -> str:
+    """How many models a prediction is the mean of, in words."""
+    return "one refitted model" if len(model) == 1 else f"{len(model)} folds"
 
 
 def _options() -> argparse.Namespace:

@@ -59,6 +59,10 @@ RATINGS = Path("metrics/ratings.json")
 BLENDS = Path("blends")  # a folder each, laid out as the repository, with BLEND in it
 BLEND = Path("blend.json")  # names the members, their folders and weights
 
+# refit
+REFIT = Path("models/refit")  # an adapter's folder, with the files of its run beside it
+REFIT_FACTS = Path("refit.json")  # in it: how the adapter was made
+
 # tune
 TUNING = Path("metrics/tuning")
 

@@ -1,7 +1,6 @@
 """From finished runs to a blend: their copies, what is scored, and the folder that is written."""
 
 import re
-import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from stages.config.json_files import write_json
 from stages.config.params import Evaluate
 from stages.config.paths import BLEND, BLENDS, CALIBRATION, METRICS, OUT_OF_FOLD
 from stages.runs import finished
-from stages.runs.files import is_blend, model_files_in, require
+from stages.runs.files import copy_files, is_blend, model_files_in, require
 from stages.runs.finished import MLFLOW_RUN, RESULTS, Result, titles
 from stages.runs.model_folder import model_folder
 from stages.scoring import kept
@@ -95,7 +94,7 @@ def copy_models(names: Sequence[str], folder: Path) -> None:
         with _model_of(name) as model:
             files = model_files_in(model)
             require(model, files, "can be blended")
-            _copy_files(model, files, folder / _folder(place))
+            copy_files(model, files, folder / _folder(place))
 
 
 def _folder(place: int) -> str:
@@ -110,7 +109,7 @@ def _copy(name: str, folder: Path) -> tuple[Result, pd.DataFrame | None]:
     else:
         result, texts = finished.read(source, name), finished.battles_in(source)
         if not result.members:
-            _copy_files(source, RESULTS, folder)
+            copy_files(source, RESULTS, folder)
     if is_blend(folder) or (source and is_blend(source)):
         raise UserError(f"{name} is itself a blend: name the runs in it")
     return finished.read(folder, name), texts
@@ -124,13 +123,6 @@ def _model_of(name: str) -> AbstractContextManager[Path]:
     if run := MLFLOW_RUN.fullmatch(name):
         return model_folder(None, f"runs:/{run[1]}/model")
     return model_folder(name, None)
-
-
-def _copy_files(source: Path, paths: Sequence[Path], folder: Path) -> None:
-    for path in paths:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (source / path).is_dir() else shutil.copy
-        copy(source / path, folder / path)
 
 
 def aligned(found: Sequence[tuple[Result, pd.DataFrame | None]]) -> Runs:

@@ -1,4 +1,7 @@
-"""A finished run as one model: its quantised base, and every fold's adapter on it in turn."""
+"""A finished run as one model: its quantised base, and every fold's adapter on it in turn.
+
+A refitted model is the same with one adapter.
+"""
 
 import os
 import threading
@@ -27,7 +30,7 @@ from stages.model.examples import tokenize
 from stages.model.objective import Objective
 from stages.model.passes import Compute, class_logits, compute_for
 from stages.model.prompts import template_for
-from stages.runs.files import model_files, read_json, require
+from stages.runs.files import adapters_in, model_files, read_json, require
 from stages.runs.lock import check_params, read_lock
 from stages.scoring import calibration
 from stages.training import way
@@ -36,9 +39,14 @@ from stages.votes.rows import TURNS
 
 # Battles that show which way through the backbone is exact, as real ones do for a training.
 TRIED = [
-    ("1", ["What is 2 + 2?"], ["4"], ["It is five, I think."]),
-    ("2", ["Name a river.", "And one in Asia?"], ["The Rhine.", "The Mekong."], ["", "Sorry"]),
-    ("3", ["Say hello in French."], ["Hello is hello in every language."], ["Bonjour !"]),
+    ("made up 1", ["What is 2 + 2?"], ["4"], ["It is five, I think."]),
+    (
+        "made up 2",
+        ["Name a river.", "And one in Asia?"],
+        ["The Rhine.", "The Mekong."],
+        ["", "Sorry"],
+    ),
+    ("made up 3", ["Say hello in French."], ["Hello is hello in every language."], ["Bonjour !"]),
 ]
 
 
@@ -61,12 +69,12 @@ class Prediction:
 
 
 class Ensemble:
-    """The models of the folds of one run, ready to predict; several threads may share it.
+    """The models of the folds of one run, or its refitted one; several threads may share it.
 
     Args:
         folder: laid out as the repository, with a run's params.yaml, models/, calibration and
-            metrics of the split; those of the workspace, or copies.
-        folds: whose models are taken; None takes all.
+            metrics of the split; those of the workspace, or copies. Or a refitted model's.
+        folds: whose models are taken; None takes all there are.
 
     Attributes:
         data: how the training votes were read.
@@ -83,10 +91,9 @@ class Ensemble:
 
     def __init__(self, folder: Path, folds: Sequence[int] | None = None) -> None:
         params = load(folder / PARAMS)
-        folds = params.split.folds if folds is None else folds
         if lock := read_lock(folder):  # a model in MLflow has none: it was checked when recorded
             check_params(folder, lock)
-        require(folder, model_files(params), "can predict")
+        require(folder, model_files(params, folder), "can predict")
         record = read_json(folder / WEIGHTS)
         self.checkpoint, self.data = record["checkpoint"], params.data
         self.objective = params.train.objective
@@ -96,17 +103,19 @@ class Ensemble:
         self.classes = len(LABELS) if shares["tie"] else len(LABELS) - 1
         self.calibration = read_json(folder / CALIBRATION)
 
-        _quiet_libraries()
+        quiet_libraries()
         weights = sources.fetch(record, params.checkpoint, state())
         tokenizer = AutoTokenizer.from_pretrained(weights)
         self._template = template_for(tokenizer, params, self.classes)
-        tried = tokenize(_tried(self.classes), self._template)
+        tried = tokenize(made_up(self.classes), self._template)
         compute = compute_for(params, tokenizer, self.classes)
         self._model, self._compute, _ = way.load(weights, tried, compute, params.train)
         self._model.eval()
-        self._adapters = [load_peft_weights(str(folder / adapter(k)), "cpu") for k in folds]
-        offsets = [folder / adapter(k) / OFFSET_FILE for k in folds if params.train.offset]
-        self._offsets = [offset.load(path) for path in offsets]
+        found = adapters_in(folder, params) if folds is None else map(adapter, folds)
+        places = [folder / place for place in found]
+        self._adapters = [load_peft_weights(str(place), "cpu") for place in places]
+        offsets = places if params.train.offset else []
+        self._offsets = [offset.load(place / OFFSET_FILE) for place in offsets]
         self._lock = threading.Lock()
         self._wear(self._adapters[0])
 
@@ -184,7 +193,8 @@ class Ensemble:
         )
 
 
-def _tried(classes: int) -> pd.DataFrame:
+def made_up(classes: int) -> pd.DataFrame:
+    """A few battles that are no votes, for what needs some: their targets say nothing."""
     battles = pd.DataFrame(TRIED, columns=["id", *TURNS])
     return battles.assign(**dict.fromkeys(TARGETS[:classes], 1 / classes), weight=1.0)
 
@@ -194,7 +204,7 @@ def with_ties(probabilities: np.ndarray) -> np.ndarray:
     return np.pad(probabilities, ((0, 0), (0, len(LABELS) - probabilities.shape[1])))
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Their reports on loading are for training, and so is a bar for each file."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

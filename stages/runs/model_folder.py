@@ -1,4 +1,4 @@
-"""Which model a command uses: that of the workspace, an experiment or a blend, or in MLflow."""
+"""Which model a command uses: the workspace's, an experiment's, a folder's, or one in MLflow."""
 
 import argparse
 import tempfile
@@ -7,10 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.config.params import load
-from stages.config.paths import BLENDS, LOCK, PARAMS
+from stages.config.paths import BLENDS, LOCK, PARAMS, REFIT
 from stages.config.root import root
 from stages.runs import revisions
-from stages.runs.files import is_blend, model_files, require_blend
+from stages.runs.files import (
+    is_blend,
+    is_refit,
+    model_files,
+    require_blend,
+    require_refit,
+)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +28,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--model",
         metavar="URI",
-        help="a model in MLflow, as runs:/ID/model or models:/NAME@ALIAS, or a blend's folder",
+        help="a model in MLflow, as runs:/ID/model or models:/NAME@ALIAS; or the folder of a blend "
+        f"or of a refitted model, {REFIT}",
     )
 
 
 @contextmanager
 def model_folder(experiment: str | None, model: str | None) -> Iterator[Path]:
-    """The folder of an experiment, a model or a blend, else the workspace itself.
+    """The folder of an experiment, a model, a blend or a refitted model; else the workspace itself.
 
     Raises:
         UserError: there is none of that name, or it cannot be fetched.
@@ -36,6 +43,9 @@ def model_folder(experiment: str | None, model: str | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         if model and (is_blend(Path(model)) or Path(model).parent == BLENDS):
             require_blend(Path(model))
+            yield Path(model)
+        elif model and (is_refit(Path(model)) or Path(model) == REFIT):
+            require_refit(Path(model))
             yield Path(model)
         elif model:
             from stages.runs import tracking  # takes seconds, and only this needs mlflow
