@@ -63,9 +63,10 @@ def main() -> None:
     parser.add_argument("hh_harmless", type=Path, help="the file of hh-harmless's votes")
     parser.add_argument("--write", action="store_true", help="bring the document up to date")
     options = parser.parse_args()
+    files = (options.lmsys, options.auto_j, options.hh_harmless)
     votes = {
         name: read_votes(FOLDER / "elsewhere" / name, raw)
-        for name, raw in zip(SETS, (options.lmsys, options.auto_j, options.hh_harmless), strict=True)
+        for name, raw in zip(SETS, files, strict=True)
     }
     blocks, summary = rebuilt(votes)
     for name, body in blocks.items():

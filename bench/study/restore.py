@@ -26,6 +26,7 @@ from stages.scoring.out_of_fold import all_probabilities, out_of_fold_table
 from stages.scoring.predictions import order_probabilities
 from stages.votes.accounts import prepare
 from stages.votes.groups import find_groups
+from stages.votes.labels import with_classes
 
 FOLDER = Path("docs/results")
 PREDICTIONS = "predictions.parquet"
