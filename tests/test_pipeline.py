@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from stages.runs import finished, store
 from tests.support.clones import Clone
+from tests.support.places import REPO
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,18 @@ def test_the_users_votes_tracked_by_dvc_are_used_and_kept(clone):
     output = clone.dvc("exp", "run", "-S", "data.raw=data/raw/mine.csv", "prepare")
     assert "Running stage 'prepare'" in output
     assert votes.read_text(encoding="utf-8") == lines
+
+
+@pytest.mark.slow
+def test_a_pipeline_whose_weights_are_here_asks_no_other_machine(tmp_path, tiny, monkeypatch):
+    log = tmp_path / "network.log"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("NETWORK_LOG", str(log))
+    monkeypatch.setenv("PYTHONPATH", str(REPO / "tests/support/blocked"))
+    (tmp_path / "clone").mkdir()
+    clone = Clone(tmp_path / "clone", tiny)
+    assert "recorded the run" in clone.dvc("repro")
+    assert not log.exists(), log.read_text(encoding="utf-8")
+    lookup = "import socket; socket.getaddrinfo('example.invalid', 80)"
+    clone.run("python", "-c", lookup, succeeds=False)
+    assert "example.invalid" in log.read_text(encoding="utf-8")
