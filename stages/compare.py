@@ -8,6 +8,7 @@ from stages.comparison import posted
 from stages.comparison.compare import compare
 from stages.comparison.words import text
 from stages.config.errors import UserError, stage
+from stages.config.outputs import require_writable
 from stages.config.paths import COMPARISON
 from stages.pages.page import write_comparison
 from stages.runs.finished import fetch, require_known
@@ -25,6 +26,7 @@ def main() -> None:
         raise UserError(
             f"expected the names of two runs or more, as `dvc exp list` gives them, found {named}"
         )
+    require_writable(arguments.output)
     for name in arguments.runs:  # before the first is fetched, which may take a while
         require_known(name)
     found = [fetch(name) for name in arguments.runs]

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from stages.runs import finished, store
 from tests.support.clones import Clone
+from tests.support.places import REPO
 from tests.support.s3 import BUCKET, KEYS, s3_server
 
 
@@ -182,3 +183,18 @@ def test_a_slurm_job_sends_its_experiment_back(clone, tmp_path, monkeypatch):
     printed = clone.run("python", "-m", "stages.compare", "HEAD", "from-a-job")
     assert "from-a-job" in printed
     assert [path.name for path in tmp_path.iterdir()] == ["slurm_script"]
+
+
+@pytest.mark.slow
+def test_a_pipeline_whose_weights_are_here_asks_no_other_machine(tmp_path, tiny, monkeypatch):
+    log = tmp_path / "network.log"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("NETWORK_LOG", str(log))
+    monkeypatch.setenv("PYTHONPATH", str(REPO / "tests/support/blocked"))
+    (tmp_path / "clone").mkdir()
+    clone = Clone(tmp_path / "clone", tiny)
+    assert "recorded the run" in clone.dvc("repro")
+    assert not log.exists(), log.read_text(encoding="utf-8")
+    lookup = "import socket; socket.getaddrinfo('example.invalid', 80)"
+    clone.run("python", "-c", lookup, succeeds=False)
+    assert "example.invalid" in log.read_text(encoding="utf-8")

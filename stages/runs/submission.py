@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from stages.config.data import Data
 from stages.config.errors import UserError
-from stages.config.root import state
+from stages.config.outputs import require_writable
 from stages.runs.blended import Model
 from stages.runs.parts import predict_parts
 from stages.votes.rows import WINNERS
@@ -32,6 +32,7 @@ def check_output(output: Path, given: Path) -> None:
         raise UserError(f"--output: expected a .csv file, found {output}")
     if given.resolve() in (path.resolve() for path in written(output)):
         raise UserError(f"--output: {output} and its parquet twin would overwrite {given}")
+    require_writable(output)
 
 
 def count_rows(given: Path, data: Data) -> tuple[int, str]:
@@ -52,17 +53,25 @@ def submit(given: Path, total: int, model: Model, key: str, output: Path) -> int
 
     Args:
         total: rows of the file.
+        output: the parts are kept beside it until all are there.
         key: parts that are kept under the same are not predicted again.
 
     Returns:
         How many rows could not be read.
     """
-    kept = state() / "predictions" / key[:16]
-    kept.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.with_suffix(".lock")):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        unreadable = _join(predict_parts(given, model, total, kept), output)
-        shutil.rmtree(kept)
+    parts = output.with_suffix(".parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(parts / "lock", blocking=False):
+            kept = parts / key[:16]
+            kept.mkdir(exist_ok=True)
+            unreadable = _join(predict_parts(given, model, total, kept), output)
+            shutil.rmtree(parts)
+    except Timeout:
+        raise UserError(
+            f"--output: another process is writing {output} ({parts}/lock is locked): wait for it, "
+            "or name another file"
+        ) from None
     return unreadable
 
 

@@ -1,6 +1,7 @@
 """Recording a run in MLflow, its model with it, and bringing them back."""
 
 import json
+import sqlite3
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from mlflow.entities import (
     LoggedModelStatus,
     Metric,
     Param,
+    ViewType,
 )
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -25,7 +27,15 @@ from mlflow.tracking.context.registry import resolve_tags
 from stages.config.errors import UserError
 from stages.runs import served
 from stages.runs.recording import BLENDED, Recording
-from stages.runs.store import Unrecorded, brief_requests, opened, uri, without_password
+from stages.runs.store import (
+    Unrecorded,
+    brief_requests,
+    command,
+    opened,
+    read_only,
+    uri,
+    without_password,
+)
 
 MODEL = "model"
 
@@ -116,24 +126,30 @@ def download(run: str, folder: Path) -> None:
     Raises:
         UserError: there is no such run, or its artifacts cannot be had.
     """
-    client = MlflowClient(uri())
     try:
-        with brief_requests():
-            found = client.get_run(run)
-        if found.data.tags.get("dvc.stage") == "blend":
-            _copy_blend(client, run, folder)
-            return
-        experiment = found.info.experiment_id
-        _copy(client, run, {"params.yaml": ".", "dvc.lock": ".", "metrics": "."}, folder)
-        _copy(client, run, {"predictions/out_of_fold.parquet": "data/evaluated"}, folder)
-        children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")
-        for child in children:
-            _copy(client, child.info.run_id, {"metrics": "."}, folder / "folds")
-    except (MlflowException, OSError) as error:
+        with read_only() as store:
+            _download(MlflowClient(store), run, folder)
+    except (MlflowException, OSError, sqlite3.Error) as error:
         raise UserError(
             f"run {run} cannot be had from {without_password(uri())}: {error}. Expected the id of "
             "a pipeline's parent run, as `python -m stages.publish` records it"
         ) from None
+
+
+def _download(client: MlflowClient, run: str, folder: Path) -> None:
+    with brief_requests():
+        found = client.get_run(run)
+    if found.data.tags.get("dvc.stage") == "blend":
+        _copy_blend(client, run, folder)
+        return
+    experiment = found.info.experiment_id
+    _copy(client, run, {"params.yaml": ".", "dvc.lock": ".", "metrics": "."}, folder)
+    _copy(client, run, {"predictions/out_of_fold.parquet": "data/evaluated"}, folder)
+    (folder / "folds/metrics").mkdir(parents=True)
+    # A run that was deleted is still there, and so are its folds.
+    of_run = f"tags.`mlflow.parentRunId` = '{run}'"
+    for child in client.search_runs([experiment], of_run, run_view_type=ViewType.ALL):
+        _copy(client, child.info.run_id, {"metrics": "."}, folder / "folds")
     (folder / "folds/metrics").rename(folder / "metrics/folds")
 
 
@@ -192,10 +208,16 @@ def _log_model(client: MlflowClient, experiment: str, recording: Recording, run:
 
 def _model_of(client: MlflowClient, experiment: str, fingerprint: str) -> LoggedModel:
     runs = client.search_runs([experiment], f"tags.fingerprint = '{fingerprint}'")
-    (run,) = (run.info.run_id for run in runs if run.info.status == "FINISHED")
-    for model in client.search_logged_models([experiment], f"source_run_id = '{run}'"):
-        return model
-    raise Unrecorded(f"run {run} has no model: delete it there, and publish it again")
+    # Several where one was deleted, recorded anew, and restored.
+    finished = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
+    for run in finished:
+        for model in client.search_logged_models([experiment], f"source_run_id = '{run}'"):
+            return model
+    delete = command(f"runs delete --run-id {finished[0]}")
+    raise Unrecorded(
+        f"run {finished[0]} has no model any more: delete it with {delete}, and give this command "
+        "again, which records it anew"
+    )
 
 
 def _version(client: MlflowClient, name: str, model: LoggedModel) -> str:
@@ -217,10 +239,10 @@ def download_model(model: str, folder: Path) -> Path:
     Raises:
         UserError: there is no such model of this project, or the store is away.
     """
-    store = {"tracking_uri": uri(), "registry_uri": uri()}
     try:
-        with brief_requests():
-            found = Path(artifacts.download_artifacts(model, dst_path=str(folder), **store))
+        with read_only() as store, brief_requests():
+            uris = {"tracking_uri": store, "registry_uri": store}
+            found = Path(artifacts.download_artifacts(model, dst_path=str(folder), **uris))
     except Exception as error:  # whatever the store's and its artifacts' client libraries raise
         message = f"{model} cannot be had from {uri()}: {error}"
         raise UserError(without_password(message)) from None

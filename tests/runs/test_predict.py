@@ -168,7 +168,7 @@ def submission(trained, test_csv) -> Path:
     with subprocess.Popen(
         [sys.executable, *command], cwd=trained.path, stderr=subprocess.DEVNULL
     ) as killed:
-        first, second = (f".state/predictions/*/rows-{n:09}.parquet" for n in (1, 65))
+        first, second = (f"out/submission.parts/*/rows-{n:09}.parquet" for n in (1, 65))
         while not list(trained.path.glob(second)):
             assert killed.poll() is None
             time.sleep(0.002)
@@ -215,7 +215,7 @@ def test_rows_that_cannot_be_read_get_the_prior_and_are_listed(test_csv, submiss
 
 def test_a_killed_prediction_goes_on_where_it_was(submission, trained):
     assert classes(read(submission))[1].tolist() == [0.5, 0.25, 0.25]
-    assert not [path for path in trained.path.glob(".state/predictions/*") if path.is_dir()]
+    assert not submission.with_suffix(".parts").exists()
 
 
 def test_the_parquet_twin_holds_the_same(submission):

@@ -3,12 +3,14 @@
 import http.server
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -268,12 +270,112 @@ def test_a_model_that_was_logged_in_part_is_logged_anew(workspace, monkeypatch):
     assert len(logged_models()) == 1
 
 
-def test_a_run_without_a_model_cannot_be_registered(workspace):
+def follow(advice: str) -> str:
+    """Run the command that a message gives; what it prints."""
+    (command,) = re.findall(r"`([^`]*mlflow [^`]*)`", advice)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, shell=True, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(workspace, monkeypatch):
+    record()
+    client = MlflowClient(store.uri())
+    client.delete_experiment(client.get_experiment_by_name(store.EXPERIMENT).experiment_id)
+    with pytest.raises(store.Unrecorded, match="preference-backbones was deleted") as found:
+        record()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    assert record()
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert "restored" in follow(str(found.value))
+    assert not record()
+
+
+def test_a_deleted_run_is_recorded_anew_and_can_still_be_read(workspace, tmp_path_factory):
+    record()
+    ((parent,), children), client = recorded(), MlflowClient(store.uri())
+    for run in (parent, *children):
+        client.delete_run(run.info.run_id)
+    assert record()
+    folder = tmp_path_factory.mktemp("read")
+    tracking.download(parent.info.run_id, folder)
+    assert json.loads((folder / "metrics/metrics.json").read_text())["log_loss"] == 1.09
+    assert len(list((folder / "metrics/folds").glob("fold-?.json"))) == len(FOLDS)
+
+
+def test_a_run_whose_model_was_deleted_is_registered_if_the_advice_is_followed(workspace):
     run = collect(load())
     tracking.record(run)
     MlflowClient(store.uri()).delete_logged_model(logged_models()[0].model_id)
-    with pytest.raises(store.Unrecorded, match="has no model: delete it there, and publish"):
+    with pytest.raises(store.Unrecorded, match="has no model any more") as found:
         tracking.register(run.fingerprint, "preference", "champion")
+    follow(str(found.value))
+    assert tracking.record(run)
+    assert int(tracking.register(run.fingerprint, "preference", "champion")) == 1
+
+
+def test_a_run_that_was_deleted_recorded_anew_and_restored_is_registered(workspace):
+    run = collect(load())
+    tracking.record(run)
+    (parent,), _ = recorded()
+    client = MlflowClient(store.uri())
+    client.delete_run(parent.info.run_id)
+    tracking.record(run)
+    client.restore_run(parent.info.run_id)
+    assert int(tracking.register(run.fingerprint, "preference", "champion")) == 1
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def copy(workspace, tmp_path_factory, monkeypatch) -> Path:
+    """A copy of a repository with a recorded run; the working folder."""
+    record()
+    copy = shutil.copytree(workspace, tmp_path_factory.mktemp("copy") / "a copy")
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def test_a_copy_records_in_itself_and_finds_what_the_original_recorded(copy, workspace, capsys):
+    original = files_in(workspace)
+    set_metrics(copy, log_loss=1.05)
+    assert record()
+    assert f"artifacts in {workspace}, and now names them in {copy}" in capsys.readouterr().out
+    parents, children = recorded()
+    assert len(parents) == 2 and len(children) == 4
+    for run in parents + children:
+        assert run.info.artifact_uri.startswith(f"{copy.as_uri()}/mlartifacts/")
+    assert all(m.artifact_location.startswith(f"{copy.as_uri()}/") for m in logged_models())
+    assert files_in(workspace) == original
+    set_metrics(copy, log_loss=1.06)
+    assert record() and not capsys.readouterr().out
+
+
+def test_a_moved_repositorys_runs_are_read_without_a_change(copy, workspace, tmp_path_factory):
+    (parent,), _ = recorded()
+    shutil.rmtree(workspace / "mlartifacts")
+    before, read = files_in(copy), tmp_path_factory.mktemp("read")
+    tracking.download(parent.info.run_id, read)
+    found = tracking.download_model(f"runs:/{parent.info.run_id}/model", read / "model")
+    assert (read / "metrics/folds/fold-1.csv").exists() and (found / "params.yaml").exists()
+    assert files_in(copy) == before
+
+
+def test_a_database_outside_of_the_repository_stays_as_it_is(
+    workspace, tmp_path_factory, monkeypatch
+):
+    shared = tmp_path_factory.mktemp("shared")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}/team.db")
+    record()
+    other = shutil.copytree(workspace, shared / "other")
+    monkeypatch.chdir(other)
+    assert not record()
+    assert recorded()[0][0].info.artifact_uri.startswith(workspace.as_uri())
 
 
 def logged_models() -> list:
@@ -352,39 +454,50 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+class Server:
+    """A real tracking server that also keeps the artifacts."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.uri = home, f"http://127.0.0.1:{free_port()}"
+
+    def start(self) -> None:
+        store = ["--backend-store-uri", f"sqlite:///{self.home}/db"]
+        store += ["--artifacts-destination", f"{self.home}/files"]
+        address = ["--host", "127.0.0.1", "--port", self.uri.rpartition(":")[2], "--workers", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *store, *address],
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            cwd=self.home,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(self.uri)
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, 15)
+        self.process.wait(20)
+
+
 @pytest.fixture
-def server(tmp_path) -> str:
-    """The URI of a real tracking server that also keeps the artifacts."""
-    home = tmp_path / "server"
-    home.mkdir()
-    uri = f"http://127.0.0.1:{free_port()}"
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{home}/db",
-        "--artifacts-destination",
-        f"{home}/files",
-    ]
-    address = ["--host", "127.0.0.1", "--port", uri.rpartition(":")[2], "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *store, *address],
-        env=environment,
-        cwd=home,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def running(tmp_path_factory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
     try:
-        wait_for(uri)
-        yield uri
+        yield server
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(20)
+        server.stop()
+
+
+@pytest.fixture
+def server(running) -> str:
+    """The URI of a real tracking server."""
+    return running.uri
 
 
 def wait_for(uri: str) -> None:
     host, _, port = uri.removeprefix("http://").partition(":")
-    for _ in range(600):
+    for _ in range(1800):
         try:
             socket.create_connection((host, int(port)), 1).close()
             return
@@ -402,6 +515,26 @@ def test_a_tracking_server_takes_the_run_with_its_artifacts(workspace, server, m
     assert parent.info.artifact_uri.startswith("mlflow-artifacts:")
     assert "adapter/adapter_model.safetensors" in artifacts(MlflowClient(server), child.info.run_id)
     assert store.where() == f"look at {server}"
+
+
+def test_what_a_server_that_went_away_has_of_a_run_is_done_anew(workspace, running, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", running.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    log = MlflowClient.log_artifacts
+
+    def go_away(client: MlflowClient, run: str, path: str, folder: str) -> None:
+        if path.endswith("fold-1"):
+            running.stop()
+        log(client, run, path, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifacts", go_away)
+        with pytest.raises(store.Unrecorded, match="did not take the run"):
+            record()
+    running.start()
+    assert record()
+    parents, children = recorded()
+    assert [run.info.status for run in parents + children] == ["FINISHED"] * 3
 
 
 class Failing(http.server.BaseHTTPRequestHandler):

@@ -59,7 +59,7 @@ arguments = {prefix} + sys.argv[1:]
 environment = dict(os.environ)
 at_import = {{k: v for k, v in environment.items() if k.startswith({read_at_import})}}
 if arguments[:1] != ["-m"] or at_import != {at_import}:
-    os.execv("{python}", ["python", *arguments])
+    os.execv("{python}", ["{python}", *arguments])  # which finds its environment by that name
 server = socket.socket(socket.AF_UNIX)
 server.connect("{socket}")
 request = json.dumps([arguments[1:], os.getcwd(), environment]).encode()

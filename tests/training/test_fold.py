@@ -1,7 +1,5 @@
 """One fold as its stage runs it: it learns, survives a kill, and its adapter stands alone."""
 
-import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +14,7 @@ from safetensors.torch import load_file
 from stages.training.checkpoints import writing
 from tests.support.places import REPO
 from tests.support.votes import with_votes
-from tests.support.workspace import FAST, Workspace
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture
@@ -157,66 +155,6 @@ def test_a_training_that_has_ended_needs_no_room_for_its_last_checkpoint(whole, 
 def test_what_is_no_failure_to_write_is_not_called_one(tmp_path):
     with pytest.raises(RuntimeError, match="device-side"), writing("the checkpoint", tmp_path):
         raise RuntimeError("CUDA error: device-side assert triggered")
-
-
-PLAIN = """
-import json, sys, torch
-from peft import {auto}
-from transformers import AutoTokenizer, BitsAndBytesConfig
-adapter, ids = sys.argv[1], json.loads(sys.argv[2])
-config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
-    bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32,
-    llm_int8_skip_modules=["score", "lm_head"])
-model = {auto}.from_pretrained(
-    adapter, dtype=torch.float32, quantization_config=config, device_map="cpu"{extra})
-model.eval()
-for module in model.modules():  # some CPUs would have weights repacked, and these are too narrow
-    module.support_avx512bf16_for_cpu = False
-AutoTokenizer.from_pretrained(adapter)
-with torch.no_grad():
-    out = model(input_ids=torch.tensor([ids])).logits
-print(json.dumps(out[0].tolist() if out.ndim == 2 else out[0, -1].tolist()))
-"""
-
-
-@pytest.mark.rounding
-@pytest.mark.parametrize("objective", ["classify", "sft"])
-def test_the_adapter_gives_the_same_logits_with_plain_peft(workspace, objective, tmp_path):
-    from transformers import AutoTokenizer
-
-    from stages.config.params import Params
-    from stages.model.examples import tokenize
-    from stages.model.prompts import Template, answer_ids
-
-    workspace.raw["train"]["objective"] = objective
-    workspace.write_params()
-    workspace.run("train", "0")
-    params = Params.model_validate(workspace.raw)
-    adapter = workspace.path / "models/fold-0"
-    tokenizer = AutoTokenizer.from_pretrained(adapter)
-    battles = pd.read_parquet(workspace.path / "data/prepared/battles.parquet")
-    examples = tokenize(battles, Template(tokenizer, FAST["max_tokens"], params.prompt))
-    row = workspace.predictions().iloc[0]
-    ids = examples.encode(examples.ids.index(row.id)).ids
-
-    classify = objective == "classify"
-    script = PLAIN.format(
-        auto="AutoPeftModelForSequenceClassification" if classify else "AutoPeftModelForCausalLM",
-        extra=", num_labels=3" if classify else "",
-    )
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(adapter), json.dumps(ids)],
-        cwd=elsewhere,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    plain = json.loads(done.stdout.splitlines()[-1])
-    plain = plain if classify else [plain[i] for i in answer_ids(tokenizer)]
-    np.testing.assert_allclose(plain, row[["ab_a", "ab_b", "ab_tie"]].astype(float), atol=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["classify", "sft"])

@@ -1,0 +1,15 @@
+"""Files that a command writes where its user says."""
+
+import os
+from pathlib import Path
+
+from stages.config.errors import UserError
+
+
+def require_writable(output: Path) -> None:
+    """Raise a UserError, before the work is done, unless a file can be written there."""
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        raise UserError(
+            f"--output: expected a place that can be written, found {output}, and {there} cannot be"
+        )
