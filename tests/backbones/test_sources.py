@@ -26,6 +26,7 @@ from stages.backbones.package import conversion
 from stages.config import params
 from stages.config.errors import UserError
 from stages.config.params import Checkpoint
+from tests.support import forked
 from tests.support.places import REPO
 
 RATES = {"lr": 1e-4, "head_lr": 1e-4}
@@ -158,7 +159,7 @@ class Workspace:
 
     def start(self) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "stages.weights"],
+            [forked.commands() / "python", "-m", "stages.weights"],
             cwd=self.folder,
             env=self.env,
             stdout=subprocess.PIPE,

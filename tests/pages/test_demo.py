@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ import requests
 from playwright.sync_api import Page
 
 from stages import demo
+from tests.support import forked
 from tests.support.trained import Trained
 
 pytestmark = pytest.mark.rounding
@@ -28,7 +28,7 @@ def trained(tmp_path_factory, tiny) -> Trained:
 def address(trained) -> Iterator[str]:
     """What the command prints."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.demo", "--port", "0"],
+        [forked.commands() / "python", "-m", "stages.demo", "--port", "0"],
         cwd=trained.path,
         stdout=subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if name != "DVC_ROOT"},

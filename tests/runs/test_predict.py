@@ -9,7 +9,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from stages.scoring import calibration
 from stages.votes.files import read_rows
 from stages.votes.labels import LABELS
 from stages.votes.rows import TURNS, WINNERS
+from tests.support import forked
 from tests.support.places import REPO
 from tests.support.trained import FOLDS, Trained
 
@@ -166,7 +166,7 @@ def submission(trained, test_csv) -> Path:
     which shows that it was not predicted again."""
     command = ["-m", "stages.predict", "--input", test_csv.name, "--output", "out/submission.csv"]
     with subprocess.Popen(
-        [sys.executable, *command], cwd=trained.path, stderr=subprocess.DEVNULL
+        [forked.commands() / "python", *command], cwd=trained.path, stderr=subprocess.DEVNULL
     ) as killed:
         first, second = (f".state/predictions/*/rows-{n:09}.parquet" for n in (1, 65))
         while not list(trained.path.glob(second)):

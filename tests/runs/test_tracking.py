@@ -22,6 +22,7 @@ from stages.config.errors import UserError
 from stages.config.params import load
 from stages.runs import store, tracking
 from stages.runs.recording import collect
+from tests.support import forked
 from tests.support.places import REPO
 
 FOLDS = (0, 1)
@@ -130,7 +131,7 @@ def recorded(uri: str | None = None, view: int = ViewType.ACTIVE_ONLY) -> tuple[
 def start_publishing(path: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     """Publish in a process of its own, as DVC does."""
     return subprocess.Popen(
-        [sys.executable, *(arguments or ("-m", "stages.publish"))],
+        [forked.commands() / "python", *(arguments or ("-m", "stages.publish"))],
         cwd=path,
         env={**os.environ, "PYTHONPATH": str(REPO), **environment},
         stdout=subprocess.PIPE,

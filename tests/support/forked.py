@@ -29,7 +29,7 @@ from pathlib import Path
 from tests.support.places import REPO
 
 # In the environment, those that a library reads when it is imported.
-READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "OMP_", "MKL_", "ATEN_", "CUDA_")
+READ_AT_IMPORT = ("TRANSFORMERS_", "OMP_", "MKL_", "ATEN_", "CUDA_")
 LIBRARIES = (
     "dvc.cli",
     "dvc.commands.repro",
@@ -170,6 +170,7 @@ def become(arguments: list[str], folder: str, environment: dict, descriptors: ar
         del sys.modules[name]
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     importlib.invalidate_caches()
+    importlib.reload(sys.modules["huggingface_hub.constants"])  # HF_ENDPOINT and the like
     sys.argv = arguments
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 
