@@ -12,6 +12,7 @@ serves until its standard input is closed.
 import array
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -23,7 +24,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from pathlib import Path
 
 from tests.support.places import REPO
@@ -108,6 +111,7 @@ def commands() -> Path:
 def serve(address: str) -> None:
     """Fork a process for each request, whose main module then runs in it."""
     import_libraries()
+    gc.freeze()  # what a forked process never looks at, it need not copy
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     server = socket.socket(socket.AF_UNIX)
     server.bind(address + ".partial")
@@ -172,7 +176,31 @@ def become(arguments: list[str], folder: str, environment: dict, descriptors: ar
     importlib.invalidate_caches()
     importlib.reload(sys.modules["huggingface_hub.constants"])  # HF_ENDPOINT and the like
     sys.argv = arguments
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    leave(run_main(arguments[0]))
+
+
+def run_main(module: str) -> int:
+    """Run a module as the main one; gives the exit status."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def leave(status: int) -> None:
+    """End as Python does, but leave the libraries as they are: taking them apart takes seconds."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def import_libraries() -> None:
