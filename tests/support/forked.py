@@ -34,8 +34,7 @@ from tests.support.places import REPO
 # In the environment, those that a library reads when it is imported.
 READ_AT_IMPORT = ("TRANSFORMERS_", "OMP_", "MKL_", "ATEN_", "CUDA_")
 LIBRARIES = (
-    "dvc.cli",
-    "dvc.commands.repro",
+    "dvc.cli.parser",
     "dvc.repo",
     "dvc.repo.reproduce",
     "dvc.repo.experiments",
@@ -43,6 +42,8 @@ LIBRARIES = (
     "pandas",
     "pyarrow.parquet",
     "scipy.stats",
+    "sklearn.feature_extraction.text",
+    "sklearn.linear_model",
     "pydantic",
     "pandera",
     "ruamel.yaml",
