@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tests.support.battles import make_battles
@@ -20,6 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from stages.config.params import Params
+from tests.support.once import once
 from tests.support.places import REAL_VOTES
 
 SIZES = {
@@ -97,22 +99,18 @@ def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, tiny_tokenizer):
     """Give the folder of a tiny random checkpoint of an architecture, made once a session."""
-    folder = tmp_path_factory.mktemp("checkpoints")
 
-    def make(architecture: str = "llama") -> Path:
-        path = folder / architecture
-        if not path.exists():
-            window = WINDOW if architecture.startswith("gemma") else {}
-            config = CONFIGS[architecture](
-                vocab_size=len(tiny_tokenizer), bos_token_id=0, eos_token_id=1, **SIZES, **window
-            )
-            transformers.set_seed(0)
-            model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-            model.save_pretrained(path)
-            tiny_tokenizer.save_pretrained(path)
-        return path
+    def make(architecture: str, path: Path) -> None:
+        window = WINDOW if architecture.startswith("gemma") else {}
+        config = CONFIGS[architecture](
+            vocab_size=len(tiny_tokenizer), bos_token_id=0, eos_token_id=1, **SIZES, **window
+        )
+        transformers.set_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.save_pretrained(path)
+        tiny_tokenizer.save_pretrained(path)
 
-    return make
+    return lambda name="llama": once(tmp_path_factory, name, partial(make, name))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.support.clones import Clone
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, tiny) -> Iterator[Clone]:
     """A clone in which `dvc repro` has run, and its result has been committed."""
-    clone = Clone(tmp_path_factory.mktemp("clone"), tiny)
+    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
     clone.output = clone.dvc("repro")
     clone.git("add", ".")
     clone.git("commit", "-qm", "Result")

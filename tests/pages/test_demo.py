@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 
 from stages import demo
 from tests.support import forked
-from tests.support.trained import Trained
+from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -21,7 +21,7 @@ BATTLE = {"prompt": "What is 2 + 2?", "response_a": "It is 4.", "response_b": "F
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny)
+    return trained_clone(tmp_path_factory, tiny)
 
 
 @pytest.fixture(scope="module")

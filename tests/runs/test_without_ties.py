@@ -24,7 +24,7 @@ ORDERS = ["ab_a", "ab_b", "ba_a", "ba_b"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny, ties=False)
+    return Trained(tmp_path_factory.mktemp("trained")).make(tiny, ties=False)
 
 
 @pytest.fixture(scope="module")

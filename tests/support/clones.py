@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Self
 
 import yaml
 
@@ -19,8 +20,12 @@ from tests.support.places import REPO
 class Clone:
     """A clone of this checkout whose llama and gemma are tiny local checkpoints."""
 
-    def __init__(self, path: Path, tiny) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+
+    def make(self, tiny) -> Self:
+        """Fill the folder, which is empty."""
+        path = self.path
         listed = subprocess.check_output(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPO, text=True
         )
@@ -37,6 +42,7 @@ class Clone:
         (path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
         self.git("init", "-q", "-b", "main")
         self.commit("start")
+        return self
 
     def git(self, *arguments: str) -> None:
         who = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from stages import baselines, evaluate, prepare, publish, split, teacher, train,
 from stages.config.paths import BATTLES, CALIBRATION
 from stages.training.trainer import PackedTrainer
 from tests.support.clones import Clone
+from tests.support.once import once
 
 FOLDS = (0, 1)
 CALIBRATED = {  # nothing that votes and predictions of a tiny run would have to give
@@ -36,14 +39,17 @@ class Trained(Clone):
     What a tiny training learns hangs on how the processor rounds. So each fold's trained weights
     are replaced before it predicts, and the calibration is given: folds, battles and orders then
     differ by far on every processor.
-
-    Args:
-        ties: whether the votes have any.
-        tuning: the share of them that is reserved.
     """
 
-    def __init__(self, path: Path, tiny, ties: bool = True, tuning: float = 0.0) -> None:
-        super().__init__(path, tiny)
+    def make(self, tiny, ties: bool = True, tuning: float = 0.0) -> Self:
+        """Run the pipeline in an empty folder.
+
+        Args:
+            ties: whether the votes have any.
+            tuning: the share of them that is reserved.
+        """
+        super().make(tiny)
+        path = self.path
         self.set_params(train={"dtype": "float32"}, split={"tuning": tuning})
         if not ties:
             votes = pd.read_csv(path / "data/raw/starter.csv", dtype=str)
@@ -59,6 +65,10 @@ class Trained(Clone):
         (path / CALIBRATION).write_text(json.dumps(calibrated), encoding="utf-8")
         self.dvc("commit", "--force", "prepare", "split", "teacher", "train", "evaluate")
         self.commit("Result")
+        return self
+
+    def copied(self, path: Path) -> Self:
+        return type(self)(shutil.copytree(self.path, path, symlinks=True))
 
     def train(self) -> None:
         self.call(weights.main)
@@ -96,6 +106,12 @@ class Trained(Clone):
 
     def predictions(self, fold: int) -> pd.DataFrame:
         return pd.read_parquet(self.path / f"data/predictions/fold-{fold}.parquet")
+
+
+def trained_clone(factory: pytest.TempPathFactory, tiny) -> Trained:
+    """A copy, to be changed at will, of one that is made once a session."""
+    made = once(factory, "trained", lambda path: Trained(path).make(tiny))
+    return Trained(made).copied(factory.mktemp("trained") / "clone")
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def clone(tmp_path_factory, tiny) -> Clone:
 
     A checkpoint of another run lies where training fold 0 once more would take it up.
     """
-    clone = Clone(tmp_path_factory.mktemp("clone"), tiny)
+    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
     edit_yaml(clone.path / "dvc.yaml", lambda pipeline: pipeline["stages"].pop("report", None))
     clone.dvc("repro")
     clone.commit("Result")
