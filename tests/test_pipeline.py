@@ -110,7 +110,6 @@ def test_a_queue_trains_two_backbones_with_two_workers(clone):
     ("override", "message"),
     [
         ("model=lama", "backbones.lama"),
-        ("train.objective=rank", "train.objective"),
         ("scales.smoke.max_tokens=2048", "token_budget"),
     ],
 )

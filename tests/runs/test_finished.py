@@ -18,6 +18,7 @@ from stages.scoring import scores
 from stages.votes.labels import TARGETS
 from tests.support.clones import Clone
 from tests.support.runs import write_run
+from tests.support.stores import put_store
 
 FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME")
 CACHED = (str(OUT_OF_FOLD), str(BATTLES), "metrics/folds")
@@ -69,6 +70,7 @@ def repository(built, tmp_path, monkeypatch) -> Repository:
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
     copy = Repository(shutil.copytree(built.path, tmp_path / "repository", symlinks=True))
+    put_store(copy.path)
     monkeypatch.chdir(copy.path)
     return copy
 

@@ -15,6 +15,7 @@ import yaml
 
 from tests.support import forked
 from tests.support.places import REPO
+from tests.support.stores import put_store
 
 
 class Clone:
@@ -40,6 +41,7 @@ class Clone:
             entry = {"folder": str(tiny(architecture)), "lr": 1.0e-3, "head_lr": 1.0e-3}
             raw["backbones"][family]["small"] = entry
         (path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+        put_store(path)
         self.git("init", "-q", "-b", "main")
         self.commit("start")
         return self
