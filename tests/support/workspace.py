@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -43,17 +41,12 @@ class Workspace:
 
     def start(self, *stage: str, largest_file: int | None = None) -> subprocess.Popen:
         """Start a stage, which can write no larger file, as if the disk were full."""
-
-        def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-        python = sys.executable if largest_file else forked.commands() / "python"  # has no limit
+        limit = ["tests.support.limited", str(largest_file)] if largest_file else []
         environment = os.environ | {"PYTHONPATH": str(REPO), "DVC_ROOT": str(self.path)}
         return subprocess.Popen(
-            [python, "-m", f"stages.{stage[0]}", *stage[1:]],
+            [forked.commands() / "python", "-m", *limit, f"stages.{stage[0]}", *stage[1:]],
             cwd=self.path,
             env=environment,
-            preexec_fn=limit if largest_file else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from stages.training.checkpoints import writing
+from tests.support import forked
 from tests.support.places import REPO
 from tests.support.votes import with_votes
 from tests.support.workspace import FAST, Workspace
@@ -206,8 +207,9 @@ def test_the_adapter_gives_the_same_logits_with_plain_peft(workspace, objective,
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
+    (elsewhere / "plain.py").write_text(script, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", script, str(adapter), json.dumps(ids)],
+        [forked.commands() / "python", "-m", "plain", str(adapter), json.dumps(ids)],
         cwd=elsewhere,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         capture_output=True,
