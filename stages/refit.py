@@ -6,9 +6,9 @@ It goes to models/refit: python -m stages.predict --model models/refit, python -
 estimates what these settings give, so it holds for this adapter, too, or errs on the safe side: the
 folds were trained on fewer votes. It takes about as long as one fold.
 
-`average` takes the mean of the folds' adapters, in seconds. No log loss can be told for it: every
-vote was trained on by all folds but one, so that no vote is new to their mean. That is why it is
-not the default. How far its predictions are from the folds' mean can be told, and is.
+`average` takes the mean of the folds' adapters and trains nothing. No log loss can be told for it:
+every vote was trained on by all folds but one, so that no vote is new to their mean. That is why it
+is not the default. How far its predictions are from the folds' mean can be told, and is.
 
 Either carries the metrics and the calibration of the run, which are the folds' and not its own.
 """

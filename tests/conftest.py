@@ -3,10 +3,10 @@
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tests.support.battles import make_battles
-from tests.support.places import REPO
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a hub starts its own
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores
@@ -15,12 +15,13 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-import yaml
 from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from stages.config.params import Params
+from tests.support.once import once
 from tests.support.places import REAL_VOTES
+from tests.support.settings import raw_params
 
 SIZES = {
     "hidden_size": 32,
@@ -39,6 +40,14 @@ CONFIGS = {
     "gemma3": transformers.Gemma3TextConfig,
     "qwen2": transformers.Qwen2Config,
 }
+
+
+LONGEST = ("test_pipeline.py", "test_verify.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files come first: both workers then end at about the same time."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,7 @@ def real_votes() -> Path:
 @pytest.fixture
 def params() -> Params:
     """The shipped params with a budget for tiny models."""
-    raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    raw = raw_params()
     raw["scales"]["smoke"] |= {"rows": 24, "max_tokens": 128, "token_budget": 256, "batch_size": 4}
     raw["train"] |= {"dtype": "float32", "log_steps": 1, "save_steps": 2}
     raw["train"]["lora"] |= {"r": 4, "alpha": 8}
@@ -97,22 +106,18 @@ def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, tiny_tokenizer):
     """Give the folder of a tiny random checkpoint of an architecture, made once a session."""
-    folder = tmp_path_factory.mktemp("checkpoints")
 
-    def make(architecture: str = "llama") -> Path:
-        path = folder / architecture
-        if not path.exists():
-            window = WINDOW if architecture.startswith("gemma") else {}
-            config = CONFIGS[architecture](
-                vocab_size=len(tiny_tokenizer), bos_token_id=0, eos_token_id=1, **SIZES, **window
-            )
-            transformers.set_seed(0)
-            model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-            model.save_pretrained(path)
-            tiny_tokenizer.save_pretrained(path)
-        return path
+    def make(architecture: str, path: Path) -> None:
+        window = WINDOW if architecture.startswith("gemma") else {}
+        config = CONFIGS[architecture](
+            vocab_size=len(tiny_tokenizer), bos_token_id=0, eos_token_id=1, **SIZES, **window
+        )
+        transformers.set_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.save_pretrained(path)
+        tiny_tokenizer.save_pretrained(path)
 
-    return make
+    return lambda name="llama": once(tmp_path_factory, name, partial(make, name))
 
 
 @pytest.fixture

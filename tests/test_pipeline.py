@@ -19,7 +19,7 @@ from tests.support.s3 import BUCKET, KEYS, s3_server
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, tiny) -> Iterator[Clone]:
     """A clone in which `dvc repro` has run, and its result has been committed."""
-    clone = Clone(tmp_path_factory.mktemp("clone"), tiny)
+    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
     clone.output = clone.dvc("repro")
     clone.git("add", ".")
     clone.git("commit", "-qm", "Result")
@@ -114,7 +114,6 @@ def test_a_queue_trains_two_backbones_with_two_workers(clone):
     ("override", "message"),
     [
         ("model=lama", "backbones.lama"),
-        ("train.objective=rank", "train.objective"),
         ("scales.smoke.max_tokens=2048", "token_budget"),
     ],
 )
@@ -192,7 +191,7 @@ def test_a_pipeline_whose_weights_are_here_asks_no_other_machine(tmp_path, tiny,
     monkeypatch.setenv("NETWORK_LOG", str(log))
     monkeypatch.setenv("PYTHONPATH", str(REPO / "tests/support/blocked"))
     (tmp_path / "clone").mkdir()
-    clone = Clone(tmp_path / "clone", tiny)
+    clone = Clone(tmp_path / "clone").make(tiny)
     assert "recorded the run" in clone.dvc("repro")
     assert not log.exists(), log.read_text(encoding="utf-8")
     lookup = "import socket; socket.getaddrinfo('example.invalid', 80)"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock
 
+from stages.backbones import sources
 from stages.config import paths
 from stages.config.params import Params
 from stages.config.paths import BATTLES, FOLDS, OFFSET_FILE
@@ -13,6 +14,7 @@ from stages.config.root import state
 from stages.config.versions import versions
 from stages.runs.ensemble import made_up
 from stages.training import beside
+from stages.training.adapter import save
 from stages.training.checkpoints import writing
 from stages.training.fingerprint import fingerprint
 from stages.training.fold import train_fold
@@ -49,8 +51,13 @@ def train_on_all(params: Params, folder: Path) -> dict:
     with FileLock(checkpoints.with_suffix(".lock")):
         trained = train_fold(weights, training, asked, params, checkpoints)
         with writing("what was learned from all votes", folder):
-            trained.model.save_pretrained(folder)
-            trained.tokenizer.save_pretrained(folder)
+            save(
+                trained.model,
+                trained.tokenizer,
+                sources.name_of_base(record, params.checkpoint),
+                record["revision"],
+                folder,
+            )
             if trained.offset:
                 trained.offset.save(folder / OFFSET_FILE)
         shutil.rmtree(checkpoints)

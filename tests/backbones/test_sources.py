@@ -22,8 +22,10 @@ from stages.backbones.package import conversion
 from stages.config import params
 from stages.config.errors import UserError
 from stages.config.params import Checkpoint
+from tests.support import forked
 from tests.support.hub import COMMIT, MODEL, Hub, hub_with
 from tests.support.places import REPO
+from tests.support.settings import raw_params
 from tests.support.wheels import write_package
 
 RATES = {"lr": 1e-4, "head_lr": 1e-4}
@@ -50,13 +52,13 @@ class Workspace:
         self.choose(hub={"id": MODEL, "revision": "main"})
 
     def choose(self, **source: object) -> None:
-        raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+        raw = raw_params()
         raw["backbones"]["llama"]["small"] = source | RATES
         (self.folder / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
 
     def start(self) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "stages.weights"],
+            [forked.commands() / "python", "-m", "stages.weights"],
             cwd=self.folder,
             env=self.env,
             stdout=subprocess.PIPE,

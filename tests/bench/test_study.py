@@ -238,7 +238,7 @@ def test_the_spread_is_of_two_backbones_that_are_there(copy, monkeypatch, capsys
 def test_votes_that_lack_some_of_the_runs_are_refused(repository, tmp_path):
     some = tmp_path / "some.csv"
     pd.read_csv(STARTER, dtype=str).iloc[5:].to_csv(some, index=False)
-    with pytest.raises(UserError, match=r"some.csv: expected the 322 votes .* found 317 of them"):
+    with pytest.raises(UserError, match=r"some.csv: expected the 490 votes .* found 485 of them"):
         read_votes(repository / "docs/results", some)
 
 
@@ -248,7 +248,7 @@ def test_a_run_in_other_folds_is_refused(copy, lacks_a_fold):
     table = pd.read_parquet(path)
     moved = table.assign(fold=(table.fold + 1) % FOLDS)
     (table[table.fold != 1] if lacks_a_fold else moved).to_parquet(path, index=False)
-    with pytest.raises(UserError, match=r"llama: expected a prediction of each of the 322 votes"):
+    with pytest.raises(UserError, match=r"llama: expected a prediction of each of the 490 votes"):
         restored_in(Path("docs/results"))
 
 

@@ -1,8 +1,8 @@
 """Exports: plain transformers and PEFT load them, and they say what the run's model says."""
 
 import base64
+import functools
 import json
-import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from peft import PeftConfig
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from stages import evaluate, export, refit
+from stages import export, refit
 from stages.config.errors import UserError
 from stages.config.paths import REFIT
 from stages.deployment import merging
@@ -23,40 +23,28 @@ from stages.deployment.card import licence_of
 from stages.deployment.pushing import push
 from stages.deployment.source import plain_class, read_source
 from stages.runs.ensemble import Ensemble
-from tests.support.trained import Trained, planted_weights
+from tests.support.trained import Trained, planted_weights, trained_clone
 
 pytestmark = pytest.mark.rounding
 
 
 @pytest.fixture(scope="module")
-def refitted(tmp_path_factory, tiny) -> Trained:
-    trained = Trained(tmp_path_factory.mktemp("trained"), tiny)
-    with planted_weights(seed=7):
-        trained.call(refit.main)
-    return trained
+def of(tmp_path_factory, tiny):
+    """Give a clone whose refitted model has an objective; made once."""
+
+    @functools.cache
+    def make(objective: str) -> Trained:
+        trained = trained_clone(tmp_path_factory, tiny, objective=objective)
+        with planted_weights(seed=7):
+            trained.call(refit.main)
+        return trained
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def of(refitted, tmp_path_factory):
-    """Give a clone whose refitted model has an objective; made once."""
-    made = {"classify": refitted}
-
-    def make(objective: str) -> Trained:
-        if objective not in made:
-            other = object.__new__(Trained)
-            folder = tmp_path_factory.mktemp(objective) / "clone"
-            other.path = shutil.copytree(refitted.path, folder, symlinks=True)
-            longer = {"smoke": {"max_tokens": 256}}  # reward reads each answer in half of them
-            other.set_params(train={"objective": objective}, scales=longer)
-            other.train()
-            other.call(evaluate.main)
-            other.dvc("commit", "--force", "train", "evaluate")
-            with planted_weights(seed=7):
-                other.call(refit.main)
-            made[objective] = other
-        return made[objective]
-
-    return make
+def refitted(of) -> Trained:
+    return of("classify")
 
 
 def texts_of(trained: Trained, count: int = 6) -> list[list[int]]:

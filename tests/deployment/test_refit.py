@@ -19,21 +19,20 @@ from stages.deployment.on_all_votes import lessons_of_all_folds
 from stages.runs.ensemble import Ensemble
 from stages.training.trainer import PackedTrainer
 from stages.votes.rows import TURNS, WINNERS
-from tests.support.trained import FOLDS, Trained, planted_weights
+from tests.support.trained import FOLDS, Trained, planted_weights, trained_clone
 
 pytestmark = pytest.mark.rounding
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny)
+    return trained_clone(tmp_path_factory, tiny)
 
 
 @pytest.fixture
 def trained(whole, tmp_path) -> Trained:
     """A copy, for a test to change."""
-    copied = object.__new__(Trained)
-    copied.path = shutil.copytree(whole.path, tmp_path / "clone", symlinks=True)
+    copied = whole.copied(tmp_path / "clone")
     shutil.rmtree(copied.path / REFIT, ignore_errors=True)
     return copied
 

@@ -46,7 +46,7 @@ STAGES = ("prepare", "split", "teacher", "train", "evaluate")
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory, tiny) -> Honest:
     """A run that has ended, and may teach: its commit has the tag `first`."""
-    made = Honest(tmp_path_factory.mktemp("teacher"), tiny)
+    made = Honest(tmp_path_factory.mktemp("teacher")).make(tiny)
     made.git("tag", "first")
     return made
 

@@ -6,7 +6,6 @@ import time
 
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -24,6 +23,7 @@ from stages.model.prompts import (
     leading_special,
 )
 from tests.support.places import REPO
+from tests.support.settings import raw_params
 
 SHARES = Prompt(prompt=0.2, response_a=0.4, response_b=0.4)
 PARTS = ("prompt", "response_a", "response_b")
@@ -40,7 +40,7 @@ def tokenizer(request, tiny_tokenizer):
     """A tiny tokenizer, and those of the two small checkpoints that packages carry."""
     if request.param == "tiny":
         return tiny_tokenizer
-    raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    raw = raw_params()
     params = Params.model_validate(raw | {"model": request.param})
     record = sources.resolve(params.checkpoint, request.param, "small", REPO / ".state")
     weights = sources.fetch(record, params.checkpoint, REPO / ".state")

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +10,8 @@ import requests
 from playwright.sync_api import Page
 
 from stages import demo
-from tests.support.trained import Trained
+from tests.support import forked
+from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -21,14 +21,14 @@ BATTLE = {"prompt": "What is 2 + 2?", "response_a": "It is 4.", "response_b": "F
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny)
+    return trained_clone(tmp_path_factory, tiny)
 
 
 @pytest.fixture(scope="module")
 def address(trained) -> Iterator[str]:
     """What the command prints."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.demo", "--port", "0"],
+        [forked.commands() / "python", "-m", "stages.demo", "--port", "0"],
         cwd=trained.path,
         stdout=subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if name != "DVC_ROOT"},

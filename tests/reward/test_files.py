@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from stages import predict, rewardbench
 from stages.reward.rewardbench import accuracies, accuracy, wilson
 from stages.reward.scorer import Scorer, load_scorer
-from tests.support.trained import Trained
+from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -22,7 +22,7 @@ QUESTIONS = ["What is 2 + 2?", "Add 2 to 2."]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny, objective="reward")
+    return trained_clone(tmp_path_factory, tiny, objective="reward")
 
 
 @pytest.fixture(scope="module")

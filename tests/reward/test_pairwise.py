@@ -17,7 +17,7 @@ from stages.reward.scorer import Scorer, load_scorer
 from stages.reward.server import make_app
 from stages.runs.listening import listen
 from stages.votes.texts import from_texts
-from tests.support.trained import Trained
+from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -27,7 +27,7 @@ NEEDED = "no score under train.objective classify, which compares two answers: e
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny)
+    return trained_clone(tmp_path_factory, tiny)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from stages.config.errors import UserError
 from stages.reward.scorer import Scorer, load_scorer
 from stages.runs.blended import Blend
 from stages.votes.rows import BadRow
-from tests.support.trained import Trained
+from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -28,8 +28,7 @@ def assistant(text: str) -> dict:
 
 @pytest.fixture(scope="module", params=[True, False], ids=["ties", "no ties"])
 def trained(request, tmp_path_factory, tiny) -> Trained:
-    path = tmp_path_factory.mktemp("trained")
-    return Trained(path, tiny, ties=request.param, objective="reward")
+    return trained_clone(tmp_path_factory, tiny, ties=request.param, objective="reward")
 
 
 @pytest.fixture(scope="module")

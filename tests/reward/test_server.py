@@ -14,7 +14,7 @@ import requests
 from stages import serve
 from stages.reward import server
 from stages.reward.scorer import Scorer, load_scorer
-from tests.support.trained import Trained
+from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -43,7 +43,7 @@ def served(trained: Trained) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny, objective="reward")
+    return trained_clone(tmp_path_factory, tiny, objective="reward")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from stages.scoring.blending import fit_weights
 from stages.scoring.learning import mean_of_logs
 from stages.votes.rows import TURNS, WINNERS
 from tests.support.runs import write_run
-from tests.support.trained import FOLDS, Trained
+from tests.support.trained import FOLDS, Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -31,7 +31,7 @@ EQUAL, FITTED = "blends/llama-gemma-counts", "blends/fitted"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
     """A clone with the runs llama and gemma, the latter in its workspace, and two blends."""
-    trained = Trained(tmp_path_factory.mktemp("trained"), tiny)
+    trained = trained_clone(tmp_path_factory, tiny)
     trained.git("tag", "llama")
     trained.set_params(model="gemma")
     trained.train()

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.support.places import REPO
-from tests.support.trained import FOREIGN, Trained
+from tests.support.trained import FOREIGN, trained_clone
 
 # Root may write everywhere, unless it has no capabilities.
 POWERLESS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
@@ -60,7 +60,7 @@ class Copy:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory, tiny) -> Iterator[Copy]:
-    original = Trained(tmp_path_factory.mktemp("original"), tiny)
+    original = trained_clone(tmp_path_factory, tiny)
     original.publish("--register", "preference@champion")
     client = MlflowClient(f"sqlite:///{original.path}/mlflow.db")
     (run,) = client.search_runs(["1"], "tags.`dvc.stage` = 'publish'")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from stages.scoring import scores
 from stages.votes.labels import TARGETS
 from tests.support.clones import Clone
 from tests.support.runs import write_run
+from tests.support.stores import put_store
 
 FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME")
 CACHED = (str(OUT_OF_FOLD), str(BATTLES), "metrics/folds")
@@ -26,15 +28,13 @@ CACHE = Path(".dvc/cache/files")
 class Repository(Clone):
     """A repository whose outs, made up with numpy, are in git or in DVC's cache and a remote."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path / "repository"
-        self.path.mkdir()
-        self.remote = path / "remote"
+    def make(self, remote: Path) -> Self:
         self.git("init", "-q", "-b", "main")
         self.dvc("init", "--quiet")
-        self.dvc("remote", "add", "--quiet", "--default", "store", str(self.remote))
+        self.dvc("remote", "add", "--quiet", "--default", "store", str(remote))
         self.track("llama", "tiny-llama")
         self.commit("llama")
+        return self
 
     def track(self, model: str, checkpoint: str) -> None:
         """Let the workspace be the end of a run."""
@@ -53,7 +53,8 @@ class Repository(Clone):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Repository:
     """llama on main, of which gemma is an experiment; qwen on a commit after it, with none."""
-    repository = Repository(tmp_path_factory.mktemp("built"))
+    remote = tmp_path_factory.mktemp("remote")
+    repository = Repository(tmp_path_factory.mktemp("built")).make(remote)
     repository.dvc("push", "--quiet")
     repository.track("gemma", "tiny-gemma-3")
     repository.dvc("exp", "save", "--quiet", "--name", "gemma-tiny")
@@ -68,9 +69,8 @@ def repository(built, tmp_path, monkeypatch) -> Repository:
     """The working folder: a copy that a test may harm."""
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
-    copy = object.__new__(Repository)
-    copy.path, copy.remote = tmp_path / "repository", built.remote
-    shutil.copytree(built.path, copy.path, symlinks=True)
+    copy = Repository(shutil.copytree(built.path, tmp_path / "repository", symlinks=True))
+    put_store(copy.path)
     monkeypatch.chdir(copy.path)
     return copy
 

@@ -1,15 +1,12 @@
 """Predicting new battles with a run's folds: a submission out of Kaggle's test.csv."""
 
 import contextlib
-import copy
 import csv
 import gzip
 import io
 import json
-import shutil
 import signal
 import subprocess
-import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -28,8 +25,9 @@ from stages.scoring import calibration
 from stages.votes.files import read_rows
 from stages.votes.labels import LABELS
 from stages.votes.rows import TURNS, WINNERS
+from tests.support import forked
 from tests.support.places import REPO
-from tests.support.trained import FOLDS, Trained
+from tests.support.trained import FOLDS, Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -44,7 +42,7 @@ BAD = {  # a row's fields behind its id, and what its reason says
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny)
+    return trained_clone(tmp_path_factory, tiny)
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +110,7 @@ def test_a_folds_adapter_on_its_own_rows_gives_the_out_of_fold_logits(trained, m
 def test_so_it_does_for_sft_with_an_offset_and_on_a_base_in_half_precision(
     trained, tmp_path, dtype, rounding
 ):
-    other = copy.copy(trained)
-    other.path = shutil.copytree(trained.path, tmp_path / "other")
+    other = trained.copied(tmp_path / "other")
     other.set_params(model="gemma", train={"objective": "sft", "dtype": dtype, "offset": True})
     other.train()
     other.dvc("commit", "--force", "train")
@@ -166,7 +163,7 @@ def submission(trained, test_csv) -> Path:
     which shows that it was not predicted again."""
     command = ["-m", "stages.predict", "--input", test_csv.name, "--output", "out/submission.csv"]
     with subprocess.Popen(
-        [sys.executable, *command], cwd=trained.path, stderr=subprocess.DEVNULL
+        [forked.commands() / "python", *command], cwd=trained.path, stderr=subprocess.DEVNULL
     ) as killed:
         first, second = (f"out/submission.parts/*/rows-{n:09}.parquet" for n in (1, 65))
         while not list(trained.path.glob(second)):

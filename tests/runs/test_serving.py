@@ -24,7 +24,7 @@ from mlflow.models import Model
 from stages import predict
 from stages.runs.ensemble import Ensemble
 from stages.votes.rows import TURNS, WINNERS
-from tests.support.trained import FOLDS, Trained
+from tests.support.trained import FOLDS, Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -34,7 +34,7 @@ NAME = "preference"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
     """A clone whose run is recorded, and whose model is registered."""
-    trained = Trained(tmp_path_factory.mktemp("trained"), tiny)
+    trained = trained_clone(tmp_path_factory, tiny)
     trained.publish("--register", f"{NAME}@champion")
     return trained
 

@@ -24,7 +24,9 @@ from stages.config.errors import UserError
 from stages.config.params import load
 from stages.runs import store, tracking
 from stages.runs.recording import collect
+from tests.support import forked
 from tests.support.places import REPO
+from tests.support.stores import put_store
 
 FOLDS = (0, 1)
 MODEL = ("models/weights.json", "data/evaluated/calibration.json", "metrics/split.json")
@@ -38,6 +40,7 @@ def workspace(tmp_path, monkeypatch) -> Path:
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
     write_outs(tmp_path)
+    put_store(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -129,10 +132,12 @@ def recorded(uri: str | None = None, view: int = ViewType.ACTIVE_ONLY) -> tuple[
     return parents, [run for run in runs if run not in parents]
 
 
-def start_publishing(path: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+def start_publishing(
+    path: Path, module: str = "stages.publish", **environment: str
+) -> subprocess.Popen:
     """Publish in a process of its own, as DVC does."""
     return subprocess.Popen(
-        [sys.executable, *(arguments or ("-m", "stages.publish"))],
+        [forked.commands() / "python", "-m", module],
         cwd=path,
         env={**os.environ, "PYTHONPATH": str(REPO), **environment},
         stdout=subprocess.PIPE,
@@ -245,7 +250,8 @@ def test_what_a_killed_publisher_left_is_done_anew(workspace):
         "    log(client, run, path, folder)\n"
         "MlflowClient.log_artifacts = kill; publish.main()"
     )
-    killed = start_publishing(workspace, "-c", killed_at_the_second_fold)
+    (workspace / "killed.py").write_text(killed_at_the_second_fold, encoding="utf-8")
+    killed = start_publishing(workspace, "killed")
     assert killed.wait(60) == -9
     assert sorted(r.info.status for runs in recorded() for r in runs) == [
         "FINISHED",
@@ -435,6 +441,7 @@ def test_a_throwaway_clone_records_in_the_repository_it_came_from(
 ):
     root = tmp_path / "root"
     root.mkdir()
+    (workspace / "mlflow.db").unlink()
     monkeypatch.setenv("DVC_ROOT", str(root))
     if given:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)

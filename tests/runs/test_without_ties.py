@@ -15,7 +15,7 @@ from stages.runs import finished
 from stages.runs.ensemble import Ensemble
 from stages.scoring import calibration
 from stages.votes.rows import TURNS, WINNERS
-from tests.support.trained import FOLDS, Trained
+from tests.support.trained import FOLDS, Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -24,7 +24,7 @@ ORDERS = ["ab_a", "ab_b", "ba_a", "ba_b"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny, ties=False)
+    return trained_clone(tmp_path_factory, tiny, ties=False)
 
 
 @pytest.fixture(scope="module")

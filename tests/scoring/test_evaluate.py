@@ -22,7 +22,7 @@ from stages.scoring.predictions import order_probabilities, read_predictions, re
 from stages.scoring.sentences import printout, whether_learned
 from stages.votes.labels import Votes, with_classes
 from stages.votes.prepared import VOTE
-from tests.support.places import REPO
+from tests.support.settings import raw_params
 from tests.support.votes import cast, make_folds, make_votes, with_votes
 
 SETTINGS = Evaluate(draws=1000, confidence=0.95, equivalence=0.02, calibration="bias", rules=True)
@@ -245,7 +245,7 @@ def workspace(tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     for folder in ("data/prepared", "data/folds", "data/predictions", "metrics/folds"):
         (tmp_path / folder).mkdir(parents=True)
-    raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    raw = raw_params()
     raw["split"]["folds"] = [0, 1, 2]
     raw["evaluate"]["draws"] = 200
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")

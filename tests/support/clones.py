@@ -9,18 +9,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Self
 
 import yaml
 
 from tests.support import forked
 from tests.support.places import REPO
+from tests.support.stores import put_store
 
 
 class Clone:
     """A clone of this checkout whose llama and gemma are tiny local checkpoints."""
 
-    def __init__(self, path: Path, tiny) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+
+    def make(self, tiny) -> Self:
+        """Fill the folder, which is empty."""
+        path = self.path
         listed = subprocess.check_output(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPO, text=True
         )
@@ -31,12 +37,15 @@ class Clone:
         raw = yaml.safe_load((path / "params.yaml").read_text(encoding="utf-8"))
         raw["scales"]["smoke"] |= {"rows": 40, "max_tokens": 128, "token_budget": 512}
         raw["evaluate"]["draws"] = 200
+        raw["train"]["objective"] = "classify"
         for family, architecture in (("llama", "llama"), ("gemma", "gemma3")):
             entry = {"folder": str(tiny(architecture)), "lr": 1.0e-3, "head_lr": 1.0e-3}
             raw["backbones"][family]["small"] = entry
         (path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+        put_store(path)
         self.git("init", "-q", "-b", "main")
         self.commit("start")
+        return self
 
     def git(self, *arguments: str) -> None:
         who = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]

@@ -12,6 +12,7 @@ serves until its standard input is closed.
 import array
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -23,16 +24,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from pathlib import Path
 
 from tests.support.places import REPO
 
 # In the environment, those that a library reads when it is imported.
-READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "OMP_", "MKL_", "ATEN_", "CUDA_")
+READ_AT_IMPORT = ("TRANSFORMERS_", "OMP_", "MKL_", "ATEN_", "CUDA_")
 LIBRARIES = (
-    "dvc.cli",
-    "dvc.commands.repro",
+    "dvc.cli.parser",
     "dvc.repo",
     "dvc.repo.reproduce",
     "dvc.repo.experiments",
@@ -40,6 +42,8 @@ LIBRARIES = (
     "pandas",
     "pyarrow.parquet",
     "scipy.stats",
+    "sklearn.feature_extraction.text",
+    "sklearn.linear_model",
     "pydantic",
     "pandera",
     "ruamel.yaml",
@@ -108,6 +112,7 @@ def commands() -> Path:
 def serve(address: str) -> None:
     """Fork a process for each request, whose main module then runs in it."""
     import_libraries()
+    gc.freeze()  # what a forked process never looks at, it need not copy
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     server = socket.socket(socket.AF_UNIX)
     server.bind(address + ".partial")
@@ -170,8 +175,33 @@ def become(arguments: list[str], folder: str, environment: dict, descriptors: ar
         del sys.modules[name]
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     importlib.invalidate_caches()
+    importlib.reload(sys.modules["huggingface_hub.constants"])  # HF_ENDPOINT and the like
     sys.argv = arguments
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    leave(run_main(arguments[0]))
+
+
+def run_main(module: str) -> int:
+    """Run a module as the main one; gives the exit status."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def leave(status: int) -> None:
+    """End as Python does, but leave the libraries as they are: taking them apart takes seconds."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def import_libraries() -> None:

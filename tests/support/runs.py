@@ -21,7 +21,7 @@ from stages.scoring.predictions import columns_of
 from stages.votes.battles import COLUMNS
 from stages.votes.labels import Votes, votes_of, with_classes
 from stages.votes.prepared import VOTE
-from tests.support.places import REPO
+from tests.support.settings import raw_params
 from tests.support.votes import with_votes
 
 MD5 = "0123456789abcdef0123456789abcdef"
@@ -52,7 +52,7 @@ def write_run(
         rows, folds, classes: of the votes.
         params: top-level values for params.yaml beside the shipped ones, such as model="gemma".
     """
-    raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    raw = raw_params()
     raw |= {"split": {"folds": list(range(folds))}} | params
     raw["evaluate"]["draws"] = 200
     battles = make_votes(rows, classes)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from stages.votes.labels import LABELS
 from tests.support.places import REPO
 from tests.support.runs import write_run
+from tests.support.settings import raw_params
 
 STARTER = REPO / "data/raw/starter.csv"
 LOGITS = [f"{order}_{label}" for order in ("ab", "ba") for label in LABELS]
@@ -21,7 +21,7 @@ def ship(
     folder: Path, votes: pd.DataFrame, checkpoint: str, seed: int, skill: float = 0.3, part: int = 1
 ) -> None:
     """Write a run's files as docs/results has them."""
-    train = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))["train"]
+    train = raw_params()["train"]
     run = write_run(folder / "run", checkpoint, folds=FOLDS, train=train | {"seed": seed})
     shutil.copy(run / "params.yaml", folder)
     summaries, curves = [], []

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from stages import baselines, evaluate, prepare, publish, split, teacher, train,
 from stages.config.paths import BATTLES, CALIBRATION
 from stages.training.trainer import PackedTrainer
 from tests.support.clones import Clone
+from tests.support.once import once
 
 FOLDS = (0, 1)
 CALIBRATED = {  # nothing that votes and predictions of a tiny run would have to give
@@ -36,22 +39,20 @@ class Trained(Clone):
     What a tiny training learns hangs on how the processor rounds. So each fold's trained weights
     are replaced before it predicts, and the calibration is given: folds, battles and orders then
     differ by far on every processor.
-
-    Args:
-        ties: whether the votes have any.
-        tuning: the share of them that is reserved.
-        objective: of the training.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        tiny,
-        ties: bool = True,
-        tuning: float = 0.0,
-        objective: str = "classify",
-    ) -> None:
-        super().__init__(path, tiny)
+    def make(
+        self, tiny, ties: bool = True, tuning: float = 0.0, objective: str = "classify"
+    ) -> Self:
+        """Run the pipeline in an empty folder.
+
+        Args:
+            ties: whether the votes have any.
+            tuning: the share of them that is reserved.
+            objective: of the training.
+        """
+        super().make(tiny)
+        path = self.path
         train = {"dtype": "float32", "objective": objective}
         self.set_params(train=train, split={"tuning": tuning})
         if objective == "reward":  # each answer has half of them
@@ -70,6 +71,10 @@ class Trained(Clone):
         (path / CALIBRATION).write_text(json.dumps(calibrated), encoding="utf-8")
         self.dvc("commit", "--force", "prepare", "split", "teacher", "train", "evaluate")
         self.commit("Result")
+        return self
+
+    def copied(self, path: Path) -> Self:
+        return type(self)(shutil.copytree(self.path, path, symlinks=True))
 
     def train(self) -> None:
         self.call(weights.main)
@@ -107,6 +112,15 @@ class Trained(Clone):
 
     def predictions(self, fold: int) -> pd.DataFrame:
         return pd.read_parquet(self.path / f"data/predictions/fold-{fold}.parquet")
+
+
+def trained_clone(
+    factory: pytest.TempPathFactory, tiny, ties: bool = True, objective: str = "classify"
+) -> Trained:
+    """A copy, to be changed at will, of one that is made once a session; see Trained.make."""
+    name = f"trained-{objective}" + ("" if ties else "-without-ties")
+    made = once(factory, name, lambda path: Trained(path).make(tiny, ties, 0.0, objective))
+    return Trained(made).copied(factory.mktemp("trained") / "clone")
 
 
 @contextlib.contextmanager

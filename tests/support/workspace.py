@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import yaml
 
 from tests.support import forked
 from tests.support.places import REPO
+from tests.support.settings import raw_params
 
 FAST = {"rows": 24, "max_tokens": 128, "token_budget": 256, "batch_size": 4, "epochs": 2}
 
@@ -24,7 +23,7 @@ class Workspace:
 
     def __init__(self, path: Path, checkpoint: Path, battles: pd.DataFrame) -> None:
         self.path = path
-        self.raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+        self.raw = raw_params()
         self.raw["scales"]["smoke"] |= FAST
         self.raw["train"] |= {"dtype": "float32", "log_steps": 1, "save_steps": 2}
         entry = {"folder": str(checkpoint), "lr": 5.0e-3, "head_lr": 5.0e-3}
@@ -43,17 +42,12 @@ class Workspace:
 
     def start(self, *stage: str, largest_file: int | None = None) -> subprocess.Popen:
         """Start a stage, which can write no larger file, as if the disk were full."""
-
-        def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-        python = sys.executable if largest_file else forked.commands() / "python"  # has no limit
+        limit = ["tests.support.limited", str(largest_file)] if largest_file else []
         environment = os.environ | {"PYTHONPATH": str(REPO), "DVC_ROOT": str(self.path)}
         return subprocess.Popen(
-            [python, "-m", f"stages.{stage[0]}", *stage[1:]],
+            [forked.commands() / "python", "-m", *limit, f"stages.{stage[0]}", *stage[1:]],
             cwd=self.path,
             env=environment,
-            preexec_fn=limit if largest_file else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -24,7 +24,7 @@ GIVEN = ("-S", "tune.startup=1", "--trials", str(TRIALS))
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, tiny) -> Trained:
     """A clone in which a fifth of the votes was reserved, and the pipeline has ended."""
-    clone = Trained(tmp_path_factory.mktemp("clone"), tiny, tuning=0.2)
+    clone = Trained(tmp_path_factory.mktemp("clone")).make(tiny, tuning=0.2)
     clone.set_params(train={"save_steps": 1})
     return clone
 

@@ -22,6 +22,7 @@ from stages.verification import clone as clones
 from stages.verification.differences import outcomes, tolerance_for
 from stages.verification.judgement import judge
 from stages.verification.rerun import run_again
+from tests.support import forked
 from tests.support.clones import Clone
 
 
@@ -31,7 +32,7 @@ def clone(tmp_path_factory, tiny) -> Clone:
 
     A checkpoint of another run lies where training fold 0 once more would take it up.
     """
-    clone = Clone(tmp_path_factory.mktemp("clone"), tiny)
+    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
     edit_yaml(clone.path / "dvc.yaml", lambda pipeline: pipeline["stages"].pop("report", None))
     clone.dvc("repro")
     clone.commit("Result")
@@ -42,7 +43,8 @@ def clone(tmp_path_factory, tiny) -> Clone:
 @pytest.fixture(scope="module")
 def again(clone, tmp_path_factory) -> tuple[Path, Path, bool]:
     """The untouched result and what running it again gives."""
-    with contextlib.chdir(clone.path):
+    with contextlib.chdir(clone.path), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(forked.commands() / "python"))
         return run_again("HEAD", False, tmp_path_factory.mktemp("verify"))
 
 
@@ -155,7 +157,7 @@ def test_a_changed_row_is_detected(branch, tmp_path):
     for place in (recorded, anew):
         clones.checkout(branch.path, commit, place)
     (anew / "dvc.lock").unlink()
-    dvc = [sys.executable, "-m", "dvc", "repro", "prepare"]  # the others are for the slow test
+    dvc = [forked.commands() / "dvc", "repro", "prepare"]  # the others are for the slow test
     subprocess.run(dvc, cwd=anew, env=clones.environment(), check=True)
     clones.fetch_recorded(branch.path, commit, recorded, anew)
     verified, text = judge("HEAD", recorded, anew, True, None)

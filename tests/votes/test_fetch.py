@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import forked
 from tests.support.places import REPO
 
 DATASET = "lmarena-ai/arena-human-preference-55k"
@@ -121,7 +122,7 @@ class Workspace:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "stages.fetch", *arguments],
+            [forked.commands() / "python", "-m", "stages.fetch", *arguments],
             cwd=self.folder,
             env=self.env,
             stdout=subprocess.PIPE,

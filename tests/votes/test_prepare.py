@@ -4,7 +4,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +21,7 @@ from stages.votes.parts import join
 from stages.votes.quarantine import check_quarantine
 from stages.votes.rows import TURNS, WINNERS
 from stages.votes.summary import agreement
+from tests.support import forked
 from tests.support.places import REAL_VOTES, REPO
 from tests.support.raw import frame, kaggle, read, written
 
@@ -186,7 +186,7 @@ def run(folder: Path, stage: str = "prepare", *arguments: str, **data: object):
     params["data"] |= data
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}", *arguments],
+        [forked.commands() / "python", "-m", f"stages.{stage}", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(REPO)},
         capture_output=True,

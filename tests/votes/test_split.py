@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from stages.config.errors import UserError
 from stages.votes.folds import assign, deal, describe, draw
 from stages.votes.groups import find_groups, normalised
 from stages.votes.labels import TARGETS, Votes
+from tests.support import forked
 from tests.support.places import REPO
 
 
@@ -315,7 +315,7 @@ def run(folder: Path) -> subprocess.CompletedProcess:
     params["scales"][params["scale"]]["rows"] = 30
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "stages.split"],
+        [forked.commands() / "python", "-m", "stages.split"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(REPO)},
         capture_output=True,
