@@ -17,7 +17,7 @@ from stages.config.errors import stage
 from stages.config.params import load
 from stages.config.paths import PARAMS
 from stages.reward import files as scores
-from stages.runs.blended import Model, load_model
+from stages.runs.blended import load_model, models_of
 from stages.runs.files import runs_of
 from stages.runs.model_folder import add_model_options, model_folder
 from stages.runs.parts import fingerprint, tell_unreadable
@@ -41,7 +41,7 @@ def _predict(options: argparse.Namespace) -> None:
         print(f"{given} is taken for {words}")
         model, key = load_model(folder), fingerprint(given, folder)
     bad = submit(given, total, model, key, output)
-    print(f"{total} rows predicted by {model.checkpoint}, {_models_of(model)}: {output}")
+    print(f"{total} rows predicted by {model.checkpoint}, {models_of(model)}: {output}")
     tell_unreadable(bad, total, "the class prior", written(output)[2], data.max_quarantined)
 
 
@@ -53,14 +53,9 @@ def _score(options: argparse.Namespace) -> None:
     with model_folder(options.experiment, options.model) as folder:
         model, key = load_model(folder), fingerprint(given, folder)
     bad = scores.write_scores(given, total, model, key, output, options.best_of)
-    print(f"{total} rows scored by {model.checkpoint}, {_models_of(model)}: {output}")
+    print(f"{total} rows scored by {model.checkpoint}, {models_of(model)}: {output}")
     listed = scores.unreadable_of(output)
     tell_unreadable(bad, total, "no score", listed, model.data.max_quarantined)
-
-
-def _models_of(model: Model) -> str:
-    """How many models a prediction is the mean of, in words."""
-    return "one refitted model" if len(model) == 1 else f"{len(model)} folds"
 
 
 def _options() -> argparse.Namespace:

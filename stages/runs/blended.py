@@ -68,3 +68,8 @@ Model: TypeAlias = Ensemble | Blend
 def load_model(folder: Path) -> Model:
     """The model of a run's folder or of a blend's; see these for what goes wrong."""
     return Blend(folder) if is_blend(folder) else Ensemble(folder)
+
+
+def models_of(model: Model) -> str:
+    """How many models a prediction is the mean of, in words."""
+    return "one refitted model" if len(model) == 1 else f"{len(model)} folds"

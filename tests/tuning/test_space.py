@@ -44,7 +44,7 @@ def test_the_shipped_ranges_suit_every_backbone_and_objective(model, objective):
     settings = space(raw, params, params.tune.ranges)
     values = {name: setting.ends[-1] for name, setting in settings.items()}
     changed = validated(with_values(raw, settings, values), "params.yaml")
-    assert changed.adapter_lr == 1e-3 and changed.train.lora.r == 32
+    assert changed.adapter_lr == 1e-3 * changed.budget.lr_factor and changed.train.lora.r == 32
     assert ("head_lr" in settings) == (objective != "sft"), "sft has no head of its own"
 
 
@@ -69,7 +69,7 @@ def test_what_is_handed_to_dvc_gives_the_params_of_the_trial(tmp_path, overrides
     told = [settings[name].override(value) for name, value in values.items()]
     apply_overrides(tmp_path / "params.yaml", [*overrides, *told])
     assert load() == tried
-    assert tried.adapter_lr == 2.05e-5 and tried.budget.epochs == 3
+    assert tried.adapter_lr == 2.05e-5 * tried.budget.lr_factor and tried.budget.epochs == 3
 
 
 def test_numbers_are_whole_where_the_setting_is():
