@@ -6,7 +6,9 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from stages.config.paths import BLEND, CALIBRATION
+from stages.config.errors import UserError
+from stages.config.params import load
+from stages.config.paths import BLEND, CALIBRATION, PARAMS
 from stages.runs.ensemble import Ensemble, Prediction, with_ties
 from stages.runs.files import is_blend, model_files_in, read_json, require, runs_of
 from stages.scoring import calibration, kept
@@ -20,16 +22,17 @@ class Blend:
 
     Args:
         folder: as stages.runs.blending writes it, or a copy of its model's files.
+        folds: how many of each member's folds are taken, the first ones; None takes all.
 
     Raises:
-        UserError: see Ensemble.
+        UserError: see Ensemble; or a member has fewer folds.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, folds: int | None = None) -> None:
         require(folder, model_files_in(folder), "can predict")
         blend = read_json(folder / BLEND)
         self.checkpoint = f"blend {blend['name']}"
-        self.members = [Ensemble(path) for path in runs_of(folder)]
+        self.members = [_ensemble(path, folds) for path in runs_of(folder)]
         self.baselines = [kept.load(folder / each["file"]) for each in blend["baselines"]]
         self.weights = np.array([each["weight"] for each in blend["runs"] + blend["baselines"]])
         self.calibration = read_json(folder / CALIBRATION)
@@ -38,6 +41,15 @@ class Blend:
 
     def __len__(self) -> int:
         return len(self.members[0])
+
+    @property
+    def passes(self) -> str:
+        """How often each member reads a battle, in words."""
+        return "; ".join(f"{member.checkpoint}: {member.passes}" for member in self.members)
+
+    def tokens(self, battles: pd.DataFrame) -> np.ndarray:
+        """Tokens (n,) that the members together read of each battle."""
+        return np.sum([member.tokens(battles) for member in self.members], axis=0)
 
     def predict(self, battles: pd.DataFrame) -> Prediction:
         """Predict battles; see Ensemble.logits for their columns, and for what was dropped.
@@ -65,6 +77,19 @@ class Blend:
 Model: TypeAlias = Ensemble | Blend
 
 
-def load_model(folder: Path) -> Model:
-    """The model of a run's folder or of a blend's; see these for what goes wrong."""
-    return Blend(folder) if is_blend(folder) else Ensemble(folder)
+def load_model(folder: Path, folds: int | None = None) -> Model:
+    """The model of a run's folder or of a blend's; see these for what goes wrong.
+
+    Args:
+        folds: how many folds' models are taken, the first ones; None takes all.
+    """
+    return Blend(folder, folds) if is_blend(folder) else _ensemble(folder, folds)
+
+
+def _ensemble(folder: Path, folds: int | None) -> Ensemble:
+    known = load(folder / PARAMS).split.folds
+    if folds is not None and not 0 < folds <= len(known):
+        raise UserError(
+            f"--folds: expected 1 to {len(known)}, as many as {folder} has, found {folds}"
+        )
+    return Ensemble(folder, known[:folds])

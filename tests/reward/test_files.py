@@ -34,8 +34,8 @@ def scorer(trained) -> Scorer:
 @pytest.fixture
 def here(trained, scorer, monkeypatch) -> Iterator[Trained]:
     """The clone as working folder; its model is loaded once."""
-    for command in (predict, rewardbench):
-        monkeypatch.setattr(command, "load_model", lambda folder: scorer.model)
+    for module in (batch, rewardbench):
+        monkeypatch.setattr(module, "load_model", lambda *given: scorer.model)
     with trained.inside():
         yield trained
 

@@ -38,8 +38,8 @@ def scorer(trained) -> Scorer:
 
 @pytest.fixture
 def here(trained, scorer, monkeypatch) -> Iterator[Trained]:
-    for command in (predict, rewardbench):
-        monkeypatch.setattr(command, "load_model", lambda folder: scorer.model)
+    for module in (batch, rewardbench):
+        monkeypatch.setattr(module, "load_model", lambda *given: scorer.model)
     with trained.inside():
         yield trained
 
