@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from stages import predict, rewardbench
 from stages.reward.rewardbench import accuracies, accuracy, wilson
 from stages.reward.scorer import Scorer, load_scorer
+from stages.runs import batch
 from tests.support.trained import Trained
 
 pytestmark = pytest.mark.rounding

@@ -15,6 +15,7 @@ from stages import predict, rewardbench
 from stages.config.errors import UserError
 from stages.reward.scorer import Scorer, load_scorer
 from stages.reward.server import make_app
+from stages.runs import batch
 from stages.runs.listening import listen
 from stages.votes.texts import from_texts
 from tests.support.trained import Trained
