@@ -8,54 +8,47 @@ again.
 
 --score gives single answers a score in place of that: a reward, or, where a column `reference` or
 `references` stands beside them, a win rate. A row that cannot be read gets no score and is listed.
+
+With GPUS=2 in the environment two processes share the rows, each on a GPU of its own.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 from stages.config.errors import stage
 from stages.config.params import load
 from stages.config.paths import PARAMS
 from stages.reward import files as scores
-from stages.runs.blended import load_model, models_of
+from stages.runs import submission
+from stages.runs.batch import Job, work_out
 from stages.runs.files import runs_of
 from stages.runs.model_folder import add_model_options, model_folder
-from stages.runs.parts import fingerprint, tell_unreadable
-from stages.runs.submission import check_output, count_rows, submit, written
+from stages.runs.parts import Task, fingerprint, kept_parts, part_files, tell_unreadable
+from stages.runs.reckoning import Plan, add_plan_options
 
 
 @stage
 def main() -> None:
     """Write the submission, its parquet twin and the list of unreadable rows; or scores."""
     options = _options()
-    run = _score if options.score else _predict
-    run(options)
-
-
-def _predict(options: argparse.Namespace) -> None:
-    given, output = options.input, options.output
-    check_output(output, given)
+    given, output, folds = options.score or options.input, options.output, options.folds
+    (scores if options.score else submission).check_output(output, given)
     with model_folder(options.experiment, options.model) as folder:
         data = load(runs_of(folder)[0] / PARAMS).data
-        total, words = count_rows(given, data)  # before the model, which takes a while
-        print(f"{given} is taken for {words}")
-        model, key = load_model(folder), fingerprint(given, folder)
-    bad = submit(given, total, model, key, output)
-    print(f"{total} rows predicted by {model.checkpoint}, {models_of(model)}: {output}")
-    tell_unreadable(bad, total, "the class prior", written(output)[2], data.max_quarantined)
-
-
-def _score(options: argparse.Namespace) -> None:
-    given, output = options.score, options.output
-    scores.check_output(output, given)
-    total, words = scores.count_rows(given, options.best_of)
-    print(f"{given} is taken for {words}")
-    with model_folder(options.experiment, options.model) as folder:
-        model, key = load_model(folder), fingerprint(given, folder)
-    bad = scores.write_scores(given, total, model, key, output, options.best_of)
-    print(f"{total} rows scored by {model.checkpoint}, {models_of(model)}: {output}")
-    listed = scores.unreadable_of(output)
-    tell_unreadable(bad, total, "no score", listed, model.data.max_quarantined)
+        battles, answers = submission.Battles(given, data), scores.Answers(given, options.best_of)
+        task: Task = answers if options.score else battles
+        total, words = task.count()  # before the model, which takes a while
+        print(f"{given} is taken for {words}", flush=True)
+        with kept_parts(output, fingerprint(given, folder, folds)) as kept:
+            job = Job(task, folder, folds, kept, total)
+            model = work_out(job, Plan(options.plan, options.within))
+            if not model:
+                return
+            bad, listed = task.join(part_files(kept, total).values(), output)
+            shutil.rmtree(kept.parent)
+    print(f"{total} rows {task.done} by {model}: {output}")
+    tell_unreadable(bad, total, task.instead, listed, data.max_quarantined)
 
 
 def _options() -> argparse.Namespace:
@@ -70,6 +63,7 @@ def _options() -> argparse.Namespace:
     told = "the best of each list in `responses`, or of the rows with one prompt, and their order"
     parser.add_argument("--best-of", action="store_true", help=told)
     add_model_options(parser)
+    add_plan_options(parser)
     options = parser.parse_args()
     if options.best_of and not options.score:
         parser.error("--best-of ranks scores: give the file with --score")

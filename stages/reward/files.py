@@ -2,21 +2,19 @@
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from stages.config.errors import UserError
-from stages.config.root import state
+from stages.config.outputs import require_writable
 from stages.reward.answers import Answer, AnswerReader, open_answers
 from stages.reward.scorer import Scorer
 from stages.runs.blended import Model
-from stages.runs.parts import in_parts
 from stages.votes.layouts import Row
 from stages.votes.rows import BadRow
 
@@ -56,54 +54,88 @@ def check_output(output: Path, given: Path) -> None:
         raise UserError(
             f"--output: {output} and its list of unreadable rows would overwrite {given}"
         )
+    require_writable(output)
 
 
-def count_rows(given: Path, best_of: bool) -> tuple[int, str]:
-    """The rows of a file, and what it is taken for.
-
-    Raises:
-        UserError: there are none, or the file cannot be read, or holds lists of answers of which
-            no best one is asked for.
-    """
-    reads, rows = open_answers(given)
-    if reads.several and not best_of:
-        raise UserError(f"{given} has several answers in a row, in {reads.several}: add --best-of")
-    return sum(1 for _ in rows), reads.words
-
-
-def write_scores(
-    given: Path, total: int, model: Model, key: str, output: Path, best_of: bool
-) -> int:
-    """Score a file, and write the scores and the list of unreadable rows.
+@dataclass(frozen=True)
+class Answers:
+    """Scoring a file of answers; see stages.runs.parts.Task.
 
     Args:
-        total: rows of the file.
-        key: parts that are kept under the same are not scored again.
         best_of: whether the answers to one conversation compete; see `ranked`.
-
-    Returns:
-        How many rows could not be read.
-
-    Raises:
-        UserError: the model scores no answers without references, and there is no column of these.
     """
-    reads, found = open_answers(given)
-    scorer = Scorer(model)
-    scorer.check(compared=reads.reference is not None)
-    kept = state() / "scores" / key[:16]
-    kept.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.with_suffix(".lock")):
-        parts = in_parts(found, total, kept, partial(score_rows, scorer, reads), "score")
-        columns = None if best_of else [*UNREADABLE, "scores"]  # texts may not fit into memory
+
+    given: Path
+    best_of: bool
+    doing: ClassVar[str] = "score"
+    done: ClassVar[str] = "scored"
+    instead: ClassVar[str] = "no score"
+
+    def count(self) -> tuple[int, str]:
+        """The rows of the file, and what it is taken for.
+
+        Raises:
+            UserError: there are none, or the file cannot be read, or holds lists of answers of
+                which no best one is asked for.
+        """
+        reads, rows = open_answers(self.given)
+        if reads.several and not self.best_of:
+            raise UserError(
+                f"{self.given} has several answers in a row, in {reads.several}: add --best-of"
+            )
+        return sum(1 for _ in rows), reads.words
+
+    def rows(self) -> Iterable[Row]:
+        """Those of the file, of which only some are held at once."""
+        return open_answers(self.given)[1]
+
+    def opened(self, model: Model) -> "OpenedAnswers":
+        """With the model that scores them.
+
+        Raises:
+            UserError: it scores no answers without references, and there is no column of these.
+        """
+        reads, scorer = open_answers(self.given)[0], Scorer(model)
+        scorer.check(compared=reads.reference is not None)
+        return OpenedAnswers(scorer, reads)
+
+    def join(self, parts: Collection[Path], output: Path) -> tuple[int, Path]:
+        """Write the scores, or the best answers, and the list of unreadable rows."""
+        columns = None if self.best_of else [*UNREADABLE, "scores"]  # texts may not fit into memory
         rows = pd.concat([pd.read_parquet(part, columns=columns) for part in parts])
         good, bad = rows[rows.reason.isna()], rows[rows.reason.notna()]
         output.parent.mkdir(parents=True, exist_ok=True)
         bad[UNREADABLE].to_csv(unreadable_of(output), index=False)
         whole = output.with_name(f"{output.name}.partial")
-        WRITERS[output.suffix](ranked(good, reads.several) if best_of else _singles(rows), whole)
+        several = open_answers(self.given)[0].several
+        WRITERS[output.suffix](ranked(good, several) if self.best_of else _singles(rows), whole)
         whole.replace(output)
-        shutil.rmtree(kept)
-    return len(bad)
+        return len(bad), unreadable_of(output)
+
+
+@dataclass(frozen=True)
+class OpenedAnswers:
+    """A file of answers and what scores them; see stages.runs.parts.Opened."""
+
+    scorer: Scorer
+    reads: AnswerReader
+
+    @property
+    def passes(self) -> str:
+        """How often an answer is read, in words."""
+        return self.scorer.passes(self.reads.reference is not None)
+
+    def frame(self, rows: Sequence[Row], start: int) -> pd.DataFrame:
+        """The scores of the rows' answers."""
+        return score_rows(self.scorer, self.reads, rows, start)
+
+    def tokens(self, rows: Sequence[Row]) -> np.ndarray:
+        """How many are read of each row's answers."""
+        parsed = [_parse(row, self.reads) for row in rows]
+        answers = [[] if isinstance(each, str) else each for each in parsed]
+        every = [answer for each in answers for answer in each]
+        counted = iter(self.scorer.tokens(every, compared=self.reads.reference is not None))
+        return np.array([sum(next(counted) for _ in each) for each in answers], dtype=int)
 
 
 def score_rows(

@@ -120,9 +120,22 @@ class Scorer:
             return np.empty(0)
         return self._win_rates(answers) if compared else self._rewards(answers)
 
+    def tokens(self, answers: Sequence[Answer], compared: bool) -> np.ndarray:
+        """Tokens (n,) that `rate` reads of each answer, by all folds; see there."""
+        if not answers:
+            return np.empty(0, dtype=int)
+        if not compared:
+            return _alone(self.model).reward_tokens(_singles(answers))
+        battles = _battles(answers)
+        counted = pd.Series(self.model.tokens(battles))
+        return counted.groupby(battles.place).sum().to_numpy()
+
+    def passes(self, compared: bool) -> str:
+        """How often `rate` reads an answer, in words."""
+        return self.model.passes if compared else f"{len(self.model)} folds"
+
     def _rewards(self, answers: Sequence[Answer]) -> np.ndarray:
-        texts = [(a.system, a.prompt, a.response) for a in answers]
-        return self.rewards(pd.DataFrame(texts, columns=["system", "prompt", "response"]))
+        return self.rewards(_singles(answers))
 
     def rewards(self, answers: pd.DataFrame) -> np.ndarray:
         """Rewards (n,) of a frame of answers; see Ensemble.rewards for its columns.
@@ -134,18 +147,28 @@ class Scorer:
         return found.mean(axis=0, dtype=np.float64)
 
     def _win_rates(self, answers: Sequence[Answer]) -> np.ndarray:
-        battles = [
-            (place, a.system, a.prompt, a.response, [*a.response[:-1], reference])
-            for place, a in enumerate(answers)
-            for reference in a.references
-        ]
-        frame = pd.DataFrame(battles, columns=["place", "system", *TURNS])
-        return pd.Series(self.win_rates(frame)).groupby(frame.place).mean().to_numpy()
+        battles = _battles(answers)
+        return pd.Series(self.win_rates(battles)).groupby(battles.place).mean().to_numpy()
 
     def win_rates(self, battles: pd.DataFrame) -> np.ndarray:
         """Win rates (n,) of answer A in battles; see Ensemble.logits for their columns."""
         wins, _, ties = self.model.predict(battles).averaged.T
         return wins + ties / 2
+
+
+def _singles(answers: Sequence[Answer]) -> pd.DataFrame:
+    texts = [(a.system, a.prompt, a.response) for a in answers]
+    return pd.DataFrame(texts, columns=["system", "prompt", "response"])
+
+
+def _battles(answers: Sequence[Answer]) -> pd.DataFrame:
+    """A row for each reference; `place` is that of the answer."""
+    battles = [
+        (place, a.system, a.prompt, a.response, [*a.response[:-1], reference])
+        for place, a in enumerate(answers)
+        for reference in a.references
+    ]
+    return pd.DataFrame(battles, columns=["place", "system", *TURNS])
 
 
 def _read(

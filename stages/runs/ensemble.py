@@ -29,7 +29,7 @@ from stages.counting.features import count_features
 from stages.model.examples import tokenize
 from stages.model.objective import Objective
 from stages.model.passes import Compute, class_logits, compute_for
-from stages.model.prompts import template_for
+from stages.model.prompts import Encoded, template_for
 from stages.runs.files import adapters_in, model_files, read_json, require
 from stages.runs.lock import check_params, read_lock
 from stages.scoring import calibration
@@ -132,10 +132,8 @@ class Ensemble:
             (folds, 2, n, classes) logits: the answers as given, then exchanged and mapped back; and
             the (n,) tokens of each battle that did not fit.
         """
-        rounds = self._template.tokenize(battles)
-        orders = (False,) if self._compute.objective.alone else (False, True)
-        encoded = [self._template.encode(r, swapped) for swapped in orders for r in rounds]
-        ids = [text for battle in encoded for text in battle.texts]
+        orders = self._encoded(battles)
+        ids = [text for order in orders for battle in order for text in battle.texts]
         with self._lock:  # the adapters take turns on one base
             found = np.stack(
                 [self._class_logits(adapter, ids, self._compute) for adapter in self._adapters]
@@ -148,7 +146,24 @@ class Ensemble:
         if self._offsets:
             features = count_features(battles)
             found += np.stack([fitted.of(features) for fitted in self._offsets])[:, None]
-        return found, np.array([battle.dropped for battle in encoded[: len(battles)]], dtype=int)
+        return found, np.array([battle.dropped for battle in orders[0]], dtype=int)
+
+    def tokens(self, battles: pd.DataFrame) -> np.ndarray:
+        """Tokens (n,) that `logits` reads of each battle, by all folds and in all orders."""
+        lengths = [[len(battle) for battle in order] for order in self._encoded(battles)]
+        return len(self) * np.sum(lengths, axis=0)
+
+    @property
+    def passes(self) -> str:
+        """How often `logits` reads a battle, in words."""
+        orders = "both orders in one pass" if self._compute.objective.alone else "both orders"
+        return f"{len(self)} folds, {orders}"
+
+    def _encoded(self, battles: pd.DataFrame) -> list[list[Encoded]]:
+        """The battles in each order that is read."""
+        rounds = self._template.tokenize(battles)
+        orders = (False,) if self._compute.objective.alone else (False, True)
+        return [[self._template.encode(r, swapped) for r in rounds] for swapped in orders]
 
     def rewards(self, answers: pd.DataFrame) -> np.ndarray:
         """What every fold's model says of answers, each read by itself; only if it is `alone`.
@@ -160,8 +175,7 @@ class Ensemble:
             (folds, n, outputs): the reward, which is the logit that the answer wins; and, if there
             are ties, what it adds to the logit of a tie. See stages.model.objective.Objective.
         """
-        twice = answers.assign(response_a=answers.response, response_b=answers.response)
-        ids = [self._template.encode(rounds).ids for rounds in self._template.tokenize(twice)]
+        ids = self._answer_ids(answers)
         # Texts that are no pairs: each has the head's outputs as its logits.
         single = replace(
             self._compute, objective=Objective(classes=self._compute.objective.outputs)
@@ -170,6 +184,14 @@ class Ensemble:
             return np.stack(
                 [self._class_logits(adapter, ids, single) for adapter in self._adapters]
             )
+
+    def reward_tokens(self, answers: pd.DataFrame) -> np.ndarray:
+        """Tokens (n,) that `rewards` reads of each answer, by all folds."""
+        return len(self) * np.array([len(ids) for ids in self._answer_ids(answers)])
+
+    def _answer_ids(self, answers: pd.DataFrame) -> list[list[int]]:
+        twice = answers.assign(response_a=answers.response, response_b=answers.response)
+        return [self._template.encode(rounds).ids for rounds in self._template.tokenize(twice)]
 
     def _class_logits(
         self, adapter: dict[str, torch.Tensor], ids: Sequence[Sequence[int]], compute: Compute

@@ -3,12 +3,15 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+from filelock import FileLock, Timeout
 
 from stages.config.errors import UserError
 from stages.config.versions import versions
@@ -18,53 +21,119 @@ from stages.votes.files import files_of
 from stages.votes.layouts import Row
 from stages.votes.reading import Reader
 from stages.votes.rows import TURNS, WINNERS, BadRow
-from stages.votes.texts import battle_of, open_file
+from stages.votes.texts import battle_of
 
 PART = 64  # rows that are predicted, and kept, together
 CODE = Path(__file__).parent.parent  # all of stages/
 
 
-def predict_parts(path: Path, model: Model, total: int, folder: Path) -> Iterator[Path]:
-    """Predict a file part by part; see `in_parts`."""
-    reads, rows = open_file(path, model.data)
+class Opened(Protocol):
+    """A file and the model that works on its rows.
 
-    def predicted(part: Sequence[Row], start: int) -> pd.DataFrame:
-        return predict_rows(part, start, model, reads)
+    Attributes:
+        passes: how often a row is read, in words.
+    """
 
-    return in_parts(rows, total, folder, predicted, "predict")
+    @property
+    def passes(self) -> str: ...
+
+    def frame(self, rows: Sequence[Row], start: int) -> pd.DataFrame:
+        """What a part holds: a row each, in the order given; the first has the number `start`."""
+
+    def tokens(self, rows: Sequence[Row]) -> np.ndarray:
+        """Tokens (n,) that the model reads of each row; 0 of one that cannot be read."""
 
 
-def in_parts(
-    rows: Iterable[Row],
-    total: int,
-    folder: Path,
-    work: Callable[[Sequence[Row], int], pd.DataFrame],
-    doing: str,
-) -> Iterator[Path]:
-    """Work through rows part by part, with progress.
+class Task(Protocol):
+    """What is done with a file, by this process or by others, to which a task is sent.
+
+    Attributes:
+        doing, done: the verb, in the infinitive and as a participle.
+        instead: what a row gets that cannot be read.
+    """
+
+    doing: ClassVar[str]
+    done: ClassVar[str]
+    instead: ClassVar[str]
+
+    def count(self) -> tuple[int, str]:
+        """The rows of the file, and what it is taken for; raises a UserError if it has none."""
+
+    def rows(self) -> Iterable[Row]:
+        """Those of the file, of which only some are held at once."""
+
+    def opened(self, model: Model) -> Opened:
+        """With the model that works on it; raises a UserError if that cannot do it."""
+
+    def join(self, parts: Collection[Path], output: Path) -> tuple[int, Path]:
+        """Write the output from all parts; how many rows could not be read, and their list."""
+
+
+@contextmanager
+def kept_parts(output: Path, key: str) -> Iterator[Path]:
+    """The folder of a file's parts, beside the output and for this process alone.
+
+    Parts are kept if the work ends before it is done.
+
+    Args:
+        key: parts that are kept under the same are not worked on again; see `fingerprint`.
+
+    Raises:
+        UserError: another process is writing the same output.
+    """
+    parts = output.with_suffix(".parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(parts / "lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"--output: another process is writing {output} ({parts}/lock is locked): wait for it, "
+            "or name another file"
+        ) from None
+    try:
+        yield parts / key[:16]
+    finally:
+        if not any(parts.glob("*/*.parquet")):
+            shutil.rmtree(parts, ignore_errors=True)  # or it is done, and its parts are gone
+        lock.release()
+
+
+def part_files(kept: Path, total: int) -> dict[int, Path]:
+    """The file of each part by the number of its first row, from 1, in order.
 
     Args:
         total: how many rows there are.
-        folder: of the parts; those that are there already are not worked on again.
-        work: gives the frame of a part from its rows and the number of the first one, from 1.
-        doing: what the progress bar calls it.
+    """
+    return {start: kept / f"rows-{start:09}.parquet" for start in range(1, total + 1, PART)}
+
+
+def parts_of(rows: Iterable[Row], starts: Collection[int]) -> Iterator[tuple[int, list[Row]]]:
+    """Some parts of a file: the number of the first row, and the rows."""
+    ahead = iter(rows)
+    for start in itertools.count(1, PART):
+        part = list(itertools.islice(ahead, PART))
+        if not part:
+            return
+        if start in starts:
+            yield start, part
+
+
+def work_through(
+    task: Task, opened: Opened, starts: Collection[int], files: Mapping[int, Path]
+) -> Iterator[int]:
+    """Work on parts one after another and keep each.
 
     Yields:
-        The file of each part, in order.
+        How many rows were done.
     """
-    ahead = iter(rows)
-    with tqdm(total=total, desc=doing, unit="row") as progress:
-        for start in range(1, total + 1, PART):
-            part = list(itertools.islice(ahead, PART))
-            kept = folder / f"rows-{start:09}.parquet"
-            if kept.exists():
-                progress.initial += len(part)
-            else:
-                partial = kept.with_suffix(".partial")
-                work(part, start).to_parquet(partial, index=False)
-                partial.replace(kept)
-            progress.update(len(part))
-            yield kept
+    for start, rows in parts_of(task.rows(), starts):
+        file = files[start]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        opened.frame(rows, start).to_parquet(partial, index=False)
+        partial.replace(file)
+        yield len(rows)
 
 
 def predict_rows(rows: Sequence[Row], start: int, model: Model, reads: Reader) -> pd.DataFrame:
@@ -78,10 +147,9 @@ def predict_rows(rows: Sequence[Row], start: int, model: Model, reads: Reader) -
         row, id, reason (None where the row was read) and WINNERS, in the order given.
     """
     parsed = [_parse(row, reads) for row in rows]
-    good = [i for i, battle in enumerate(parsed) if not isinstance(battle, str)]
+    good, battles = _readable(parsed)
     probabilities = np.tile(model.prior, (len(rows), 1))
     if good:
-        battles = pd.DataFrame([parsed[i] for i in good], columns=[*TURNS, "system"])
         probabilities[good] = model.predict(battles).final
     frame = pd.DataFrame(probabilities, columns=list(WINNERS))
     frame.insert(0, "row", range(start, start + len(rows)))
@@ -89,6 +157,21 @@ def predict_rows(rows: Sequence[Row], start: int, model: Model, reads: Reader) -
     reasons = [battle if isinstance(battle, str) else None for battle in parsed]
     frame.insert(2, "reason", pd.array(reasons, dtype="string"))
     return frame
+
+
+def count_tokens(rows: Sequence[Row], model: Model, reads: Reader) -> np.ndarray:
+    """Tokens (n,) that a model reads of each row; 0 of one that cannot be read."""
+    good, battles = _readable([_parse(row, reads) for row in rows])
+    tokens = np.zeros(len(rows), dtype=int)
+    if good:
+        tokens[good] = model.tokens(battles)
+    return tokens
+
+
+def _readable(parsed: Sequence[Mapping[str, object] | str]) -> tuple[list[int], pd.DataFrame]:
+    """Which rows can be read, and their battles."""
+    good = [i for i, battle in enumerate(parsed) if not isinstance(battle, str)]
+    return good, pd.DataFrame([parsed[i] for i in good], columns=[*TURNS, "system"])
 
 
 def _parse(row: Row, reads: Reader) -> Mapping[str, object] | str:
@@ -124,12 +207,16 @@ def tell_unreadable(bad: int, total: int, got: str, listed: Path, limit: float) 
         print(told)
 
 
-def fingerprint(path: Path, folder: Path) -> str:
-    """Of the input, the model, the code and the libraries: parts are kept under it."""
+def fingerprint(path: Path, folder: Path, folds: int | None = None) -> str:
+    """Of the input, the model, the code and the libraries: parts are kept under it.
+
+    Args:
+        folds: how many of the model's folds are taken; None is all.
+    """
     model = model_files_in(folder)
     code = sorted(CODE.rglob("*.py"))
     files = [*files_of(path), *(folder / name for name in model), *code]
-    parts = {"files": [_digest(file) for file in files], "versions": versions()}
+    parts = {"files": [_digest(file) for file in files], "versions": versions(), "folds": folds}
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -1,19 +1,22 @@
 """A file of battles without votes in, a submission out, by the model of a run."""
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from stages.config.data import Data
 from stages.config.errors import UserError
 from stages.config.outputs import require_writable
 from stages.runs.blended import Model
-from stages.runs.parts import predict_parts
+from stages.runs.parts import count_tokens, predict_rows
+from stages.votes.layouts import Row
+from stages.votes.reading import Reader
 from stages.votes.rows import WINNERS
 from stages.votes.texts import open_file
 
@@ -35,47 +38,61 @@ def check_output(output: Path, given: Path) -> None:
     require_writable(output)
 
 
-def count_rows(given: Path, data: Data) -> tuple[int, str]:
-    """The rows of a file, and what it is taken for.
+@dataclass(frozen=True)
+class Battles:
+    """Predicting a file of battles; see stages.runs.parts.Task.
 
     Args:
         data: how the votes were read.
-
-    Raises:
-        UserError: there are none, or the file cannot be read.
     """
-    reads, rows = open_file(given, data)
-    return sum(1 for _ in rows), reads.words
+
+    given: Path
+    data: Data
+    doing: ClassVar[str] = "predict"
+    done: ClassVar[str] = "predicted"
+    instead: ClassVar[str] = "the class prior"
+
+    def count(self) -> tuple[int, str]:
+        """The rows of the file, and what it is taken for; raises a UserError if it has none."""
+        reads, rows = open_file(self.given, self.data)
+        return sum(1 for _ in rows), reads.words
+
+    def rows(self) -> Iterable[Row]:
+        """Those of the file, of which only some are held at once."""
+        return open_file(self.given, self.data)[1]
+
+    def opened(self, model: Model) -> "OpenedBattles":
+        """With the model that predicts them."""
+        return OpenedBattles(model, open_file(self.given, self.data)[0])
+
+    def join(self, parts: Collection[Path], output: Path) -> tuple[int, Path]:
+        """Write the submission, its twin and the list of unreadable rows."""
+        output.parent.mkdir(parents=True, exist_ok=True)
+        return _join(parts, output), written(output)[2]
 
 
-def submit(given: Path, total: int, model: Model, key: str, output: Path) -> int:
-    """Predict a file and write the submission, its twin and the list of unreadable rows.
+@dataclass(frozen=True)
+class OpenedBattles:
+    """A file of battles and the model that predicts them; see stages.runs.parts.Opened."""
 
-    Args:
-        total: rows of the file.
-        output: the parts are kept beside it until all are there.
-        key: parts that are kept under the same are not predicted again.
+    model: Model
+    reads: Reader
 
-    Returns:
-        How many rows could not be read.
-    """
-    parts = output.with_suffix(".parts")
-    parts.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(parts / "lock", blocking=False):
-            kept = parts / key[:16]
-            kept.mkdir(exist_ok=True)
-            unreadable = _join(predict_parts(given, model, total, kept), output)
-            shutil.rmtree(parts)
-    except Timeout:
-        raise UserError(
-            f"--output: another process is writing {output} ({parts}/lock is locked): wait for it, "
-            "or name another file"
-        ) from None
-    return unreadable
+    @property
+    def passes(self) -> str:
+        """How often a row is read, in words."""
+        return self.model.passes
+
+    def frame(self, rows: Sequence[Row], start: int) -> pd.DataFrame:
+        """Their predictions."""
+        return predict_rows(rows, start, self.model, self.reads)
+
+    def tokens(self, rows: Sequence[Row]) -> np.ndarray:
+        """How many the model reads of each row."""
+        return count_tokens(rows, self.model, self.reads)
 
 
-def _join(parts: Iterator[Path], output: Path) -> int:
+def _join(parts: Iterable[Path], output: Path) -> int:
     _, twin, listed = written(output)
     partial = {path: path.with_name(f"{path.name}.partial") for path in written(output)}
     unreadable = 0

@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from stages import predict, rewardbench
 from stages.reward.rewardbench import accuracies, accuracy, wilson
 from stages.reward.scorer import Scorer, load_scorer
+from stages.runs import batch
 from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
@@ -34,8 +35,8 @@ def scorer(trained) -> Scorer:
 @pytest.fixture
 def here(trained, scorer, monkeypatch) -> Iterator[Trained]:
     """The clone as working folder; its model is loaded once."""
-    for command in (predict, rewardbench):
-        monkeypatch.setattr(command, "load_model", lambda folder: scorer.model)
+    for module in (batch, rewardbench):
+        monkeypatch.setattr(module, "load_model", lambda *given: scorer.model)
     with trained.inside():
         yield trained
 

@@ -15,6 +15,7 @@ from stages import predict, rewardbench
 from stages.config.errors import UserError
 from stages.reward.scorer import Scorer, load_scorer
 from stages.reward.server import make_app
+from stages.runs import batch
 from stages.runs.listening import listen
 from stages.votes.texts import from_texts
 from tests.support.trained import Trained, trained_clone
@@ -38,8 +39,8 @@ def scorer(trained) -> Scorer:
 
 @pytest.fixture
 def here(trained, scorer, monkeypatch) -> Iterator[Trained]:
-    for command in (predict, rewardbench):
-        monkeypatch.setattr(command, "load_model", lambda folder: scorer.model)
+    for module in (batch, rewardbench):
+        monkeypatch.setattr(module, "load_model", lambda *given: scorer.model)
     with trained.inside():
         yield trained
 

@@ -19,6 +19,7 @@ from scipy.special import softmax
 
 from stages import predict
 from stages.config.errors import UserError
+from stages.runs import batch
 from stages.runs.ensemble import Ensemble
 from stages.runs.parts import CODE, fingerprint
 from stages.scoring import calibration
@@ -231,7 +232,7 @@ def test_every_format_gives_the_same(here, model, tmp_path, ending, monkeypatch)
     else:
         write_csv(path, rows_of(battles))
     path = path.parent if path.parent != tmp_path else path
-    monkeypatch.setattr(predict, "load_model", lambda folder: model)
+    monkeypatch.setattr(batch, "load_model", lambda *given: model)
     here.call(predict.main, "--input", str(path), "--output", str(tmp_path / "s.csv"))
     assert np.abs(classes(read(tmp_path / "s.csv")) - model.predict(battles).final).max() < 1e-5
 
@@ -245,7 +246,7 @@ def test_plain_texts_without_ids_are_read_from_another_layout(here, model, tmp_p
     ]
     path = tmp_path / "test.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    monkeypatch.setattr(predict, "load_model", lambda folder: model)
+    monkeypatch.setattr(batch, "load_model", lambda *given: model)
     here.call(predict.main, "--input", str(path), "--output", str(tmp_path / "s.csv"))
     found = read(tmp_path / "s.csv")
     assert found.id.tolist() == ["1", "2", "3", "4"]
