@@ -26,7 +26,8 @@ class Workspace:
         self.path = path
         self.raw = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
         self.raw["scales"]["smoke"] |= FAST
-        self.raw["train"] |= {"dtype": "float32", "log_steps": 1, "save_steps": 2}
+        train = {"dtype": "float32", "objective": "classify", "log_steps": 1, "save_steps": 2}
+        self.raw["train"] |= train
         entry = {"folder": str(checkpoint), "lr": 5.0e-3, "head_lr": 5.0e-3}
         self.raw["backbones"]["llama"]["small"] = entry
         self.write_params()
