@@ -20,6 +20,7 @@ from stages.training.fold import CURVES, peak_memory
 from stages.training.soft_targets import votes_alone
 from stages.votes.labels import floored, votes_of
 
+EVERY = 10  # seconds in which the losses are sent on; a shorter training's are only published
 LAST_WORDS = 10  # seconds in which what follows a training may send the rest
 ROOT = Path(__file__).parents[2]
 
@@ -98,7 +99,7 @@ def _followed(file: Path) -> Iterator[None]:
     Its standard input ends with this process, however that ends, and before says how.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.follow", str(file)],
+        [sys.executable, "-m", "stages.follow", str(file), "--every", str(EVERY)],
         stdin=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,

@@ -4,11 +4,11 @@ import http.server
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -20,8 +20,11 @@ from mlflow.entities import ViewType
 from stages import publish
 from stages.config.errors import UserError
 from stages.config.params import load
+from stages.live.sending import Sending
 from stages.runs import store, tracking
 from stages.runs.recording import collect
+from stages.training.progress import Progress
+from tests.support.mlflow_server import free_port, tracking_server
 from tests.support.places import REPO
 
 FOLDS = (0, 1)
@@ -292,6 +295,41 @@ def test_what_a_failing_store_left_is_done_anew(workspace):
     assert [run.info.status for run in parents + children] == ["FINISHED"] * 3
 
 
+def sent_while_it_trained(points: list[dict]) -> Sending:
+    """Fold 0's run, as it stands before the fold has ended."""
+    params = load()
+    summary = json.loads(Path("metrics/folds/fold-0.json").read_text(encoding="utf-8"))
+    chosen = {"model": params.model, "scale": params.scale, "params": params.resolved()}
+    sending = Sending()
+    sending.send(Progress(summary | chosen, points, running=True))
+    return sending
+
+
+def test_publishing_goes_on_with_the_run_that_was_opened_while_the_fold_trained(workspace):
+    points = [{"step": 1, "time": 1.0, "training_loss": 1.0986, "lr": 0.0002}]
+    live = sent_while_it_trained(points).run
+    (open_run,), _ = recorded()
+    assert open_run.info.status == "RUNNING" and open_run.info.run_name.endswith(", fold 0")
+    assert open_run.data.params["train.lora.r"] == "16" and open_run.data.params["fold"] == "0"
+
+    assert record()
+    parents, children = recorded()
+    assert len(parents) == 1 and [child.info.run_name for child in children] == ["fold 0", "fold 1"]
+    child = children[0]
+    assert child.info.run_id == live and child.info.status == "FINISHED"
+    assert child.data.params == children[1].data.params | {"fold": "0"}
+    history = MlflowClient(store.uri()).get_metric_history(live, "training_loss")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0986), (5, 1.08)]
+    assert not record()
+
+
+def test_a_fold_that_is_recorded_already_gets_no_run_while_it_trains_again(workspace):
+    record()
+    assert sent_while_it_trained([{"step": 1, "time": 1.0, "training_loss": 1.1}]).run is None
+    parents, children = recorded()
+    assert len(parents) == 1 and len(children) == 2
+
+
 def test_tags_tell_the_commit_and_whether_its_code_was_changed(workspace, monkeypatch):
     def git(*arguments: str) -> str:
         who = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
@@ -346,51 +384,11 @@ def test_where_to_look_is_what_works_in_the_root(workspace):
     assert "`mlflow ui --backend-store-uri sqlite:///mlflow.db`" in store.where()
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture
-def server(tmp_path) -> str:
+def server(tmp_path) -> Iterator[str]:
     """The URI of a real tracking server that also keeps the artifacts."""
-    home = tmp_path / "server"
-    home.mkdir()
-    uri = f"http://127.0.0.1:{free_port()}"
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{home}/db",
-        "--artifacts-destination",
-        f"{home}/files",
-    ]
-    address = ["--host", "127.0.0.1", "--port", uri.rpartition(":")[2], "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *store, *address],
-        env=environment,
-        cwd=home,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(uri)
+    with tracking_server(tmp_path / "server", free_port()) as uri:
         yield uri
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(20)
-
-
-def wait_for(uri: str) -> None:
-    host, _, port = uri.removeprefix("http://").partition(":")
-    for _ in range(600):
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError(uri)
 
 
 def test_a_tracking_server_takes_the_run_with_its_artifacts(workspace, server, monkeypatch):
