@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro demo test test-slow test-rounding lint constraints clean
+.PHONY: repro watch demo test test-slow test-rounding lint constraints clean
 
 repro: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+watch: .venv/installed
+	$(BIN)/python -m stages.watch
 
 demo: .venv/installed
 	$(BIN)/python -m stages.demo

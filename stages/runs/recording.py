@@ -78,7 +78,7 @@ def collect(params: Params) -> Recording:
     tags = _tags(summaries[folds[0]])
     children = [_child(fold, summaries[fold], metrics, params, votes, tags) for fold in folds]
     return Recording(
-        name=_name(params),
+        name=name_of(params.model, params.scale),
         fingerprint=fingerprint([child.fingerprint for child in children], metrics),
         tags={
             **tags,
@@ -140,9 +140,10 @@ def digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _name(params: Params) -> str:
+def name_of(model: str, scale: str) -> str:
+    """What a pipeline's run is called: its choices, and the experiment or commit."""
     what = os.environ.get("DVC_EXP_NAME") or _git("rev-parse", "--short", "HEAD")
-    return f"{params.model} {params.scale} {what}".strip()
+    return f"{model} {scale} {what}".strip()
 
 
 def _tags(summary: dict) -> dict[str, str]:
@@ -179,8 +180,17 @@ def _git(*arguments: str) -> str:
 
 
 def _params(params: Params) -> dict[str, object]:
-    chosen = {"model": params.model, "scale": params.scale, **flat(params.resolved())}
-    return {name: value for name, value in chosen.items() if value is not None}
+    return chosen(params.model, params.scale, params.resolved())
+
+
+def chosen(model: str, scale: str, resolved: Mapping) -> dict[str, object]:
+    """A run's params as one level, without those that are not set.
+
+    Args:
+        resolved: as Params.resolved gives them.
+    """
+    every = {"model": model, "scale": scale, **flat(resolved)}
+    return {name: value for name, value in every.items() if value is not None}
 
 
 def flat(tree: Mapping, prefix: str = "") -> dict[str, object]:

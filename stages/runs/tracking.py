@@ -17,15 +17,14 @@ from mlflow.entities import (
     LoggedModelOutput,
     LoggedModelStatus,
     Metric,
-    Param,
     ViewType,
 )
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.tracking.context.registry import resolve_tags
 
 from stages.config.errors import UserError
 from stages.runs import served
+from stages.runs.entries import PARENT, enter, fill, runs_of
 from stages.runs.recording import BLENDED, Recording
 from stages.runs.store import (
     Unrecorded,
@@ -61,7 +60,7 @@ def record(recording: Recording) -> bool:
 
 def _is_recorded(client: MlflowClient, experiment: str, fingerprint: str) -> bool:
     """Whether a whole recording exists; broken ones are deleted."""
-    runs = client.search_runs([experiment], f"tags.fingerprint = '{fingerprint}'")
+    runs = runs_of(client, experiment, fingerprint)
     for run in runs:
         if run.info.status != "FINISHED":
             _delete(client, experiment, run.info.run_id)
@@ -71,7 +70,7 @@ def _is_recorded(client: MlflowClient, experiment: str, fingerprint: str) -> boo
 def _delete(client: MlflowClient, experiment: str, parent: str) -> None:
     for model in client.search_logged_models([experiment], f"source_run_id = '{parent}'"):
         client.delete_logged_model(model.model_id)
-    for child in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'"):
+    for child in client.search_runs([experiment], f"tags.`{PARENT}` = '{parent}'"):
         client.delete_run(child.info.run_id)
     client.delete_run(parent)
 
@@ -79,16 +78,12 @@ def _delete(client: MlflowClient, experiment: str, parent: str) -> None:
 def _log(
     client: MlflowClient, experiment: str, recording: Recording, parent: str | None = None
 ) -> None:
-    nested = {"mlflow.parentRunId": parent} if parent else {}
-    tags = resolve_tags({"fingerprint": recording.fingerprint, **recording.tags, **nested})
-    run = client.create_run(experiment, tags=tags, run_name=recording.name).info.run_id
+    tags = {**recording.tags, PARENT: parent} if parent else recording.tags
+    entered = enter(client, experiment, recording.name, recording.fingerprint, tags)
+    run = entered.info.run_id
     for child in recording.children:
         _log(client, experiment, child, run)
-    params = [Param(name, str(value)) for name, value in recording.params.items()]
-    for batch in _batches(params, 100):
-        client.log_batch(run, params=batch)
-    for batch in _batches(_metrics(recording), 1000):
-        client.log_batch(run, metrics=batch)
+    fill(client, entered, recording.params, _metrics(recording))
     client.log_inputs(run, datasets=[_dataset(*recording.votes)])
     for path, folder in recording.files.items():
         log = client.log_artifacts if path.is_dir() else client.log_artifact
@@ -113,11 +108,6 @@ def _dataset(path: str, md5: str) -> DatasetInput:
     source = json.dumps({"uri": path})
     votes = Dataset(Path(path).name, md5, source_type="local", source=source)
     return DatasetInput(votes, [InputTag("mlflow.data.context", "training")])
-
-
-def _batches(entities: list, size: int) -> list[list]:
-    """Parts that the server takes in one request each."""
-    return [entities[start : start + size] for start in range(0, len(entities), size)]
 
 
 def download(run: str, folder: Path) -> None:
@@ -147,7 +137,7 @@ def _download(client: MlflowClient, run: str, folder: Path) -> None:
     _copy(client, run, {"predictions/out_of_fold.parquet": "data/evaluated"}, folder)
     (folder / "folds/metrics").mkdir(parents=True)
     # A run that was deleted is still there, and so are its folds.
-    of_run = f"tags.`mlflow.parentRunId` = '{run}'"
+    of_run = f"tags.`{PARENT}` = '{run}'"
     for child in client.search_runs([experiment], of_run, run_view_type=ViewType.ALL):
         _copy(client, child.info.run_id, {"metrics": "."}, folder / "folds")
     (folder / "folds/metrics").rename(folder / "metrics/folds")
@@ -207,7 +197,7 @@ def _log_model(client: MlflowClient, experiment: str, recording: Recording, run:
 
 
 def _model_of(client: MlflowClient, experiment: str, fingerprint: str) -> LoggedModel:
-    runs = client.search_runs([experiment], f"tags.fingerprint = '{fingerprint}'")
+    runs = runs_of(client, experiment, fingerprint)
     # Several where one was deleted, recorded anew, and restored.
     finished = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
     for run in finished:

@@ -31,6 +31,13 @@ from stages.training.soft_targets import votes_alone
 from stages.training.trainer import PackedTrainer, both_orders, loss_of
 from stages.votes.labels import LABELS, targets_of
 
+CURVES = {  # what the Trainer calls them, and what we do
+    "loss": "training_loss",
+    "eval_loss": "validation_loss",
+    "learning_rate": "lr",
+    "grad_norm": "grad_norm",
+}
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -145,12 +152,7 @@ def a_few(examples: Examples) -> Examples:
 
 
 def _curves(trainer: PackedTrainer, final_loss: float) -> pd.DataFrame:
-    names = {
-        "loss": "training_loss",
-        "eval_loss": "validation_loss",
-        "learning_rate": "lr",
-        "grad_norm": "grad_norm",
-    }
+    names = dict(CURVES)
     last = [{"step": trainer.state.max_steps, "eval_loss": final_loss}]
     if trainer.selection:  # which has measured the last epoch, and kept this or another
         names["inner_loss"], last = "inner_loss", []

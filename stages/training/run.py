@@ -4,12 +4,11 @@ import json
 import os
 import shutil
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pandas as pd
 import transformers
-from filelock import FileLock
 
 from stages.backbones import sources
 from stages.config import paths
@@ -25,6 +24,7 @@ from stages.training.checkpoints import writing
 from stages.training.fingerprint import fingerprint
 from stages.training.fold import Trained, train_fold
 from stages.training.soft_targets import taught
+from stages.training.telling import facts_of, told
 from stages.votes.labels import with_classes
 
 
@@ -46,12 +46,14 @@ def run(fold: int) -> None:
     folder = state() / "checkpoints" / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
     first = os.environ.get("RANK", "0") == "0"
-    with FileLock(folder.with_suffix(".lock")) if first else nullcontext():
+    facts = {"fold": fold, "fingerprint": key, "checkpoint": record}
+    more = facts_of(params, training, held_out)
+    alone: AbstractContextManager = told(folder, facts | more) if first else nullcontext([])
+    with alone as callbacks:
         processes.connect()
-        trained = train_fold(weights, training, held_out, params, folder)
+        trained = train_fold(weights, training, held_out, params, folder, callbacks)
         processes.disconnect()
         if first:
-            facts = {"fold": fold, "fingerprint": key, "checkpoint": record}
             facts["objective"] = params.train.objective
             with writing(f"what fold {fold} has learned", Path.cwd()):
                 base = sources.name_of_base(record, params.checkpoint)

@@ -76,7 +76,7 @@ class PackedTrainer(Trainer):
             len(examples), budget.batch_size, budget.epochs, params.train.swap, params.train.seed
         )
         self.steps_per_epoch = len(self.steps) // budget.epochs
-        self.seconds = 0.0
+        self.seconds, self.tokens = 0.0, 0
         self.last_loss = torch.zeros(()), 0
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.broadcast(self.trained)
@@ -105,7 +105,8 @@ class PackedTrainer(Trainer):
         model.train()
         shown = list(zip(step.examples, step.swapped, strict=True))
         encoded = [self.examples.encode(i, swapped) for i, swapped in shown]
-        mine = share(list(map(len, encoded)), processes.rank(), processes.count())
+        lengths = list(map(len, encoded))
+        mine = share(lengths, processes.rank(), processes.count())
         weights = self.examples.weights[list(step.examples)]
         batch = Batch(
             [text for k in mine for text in encoded[k].texts],
@@ -122,6 +123,7 @@ class PackedTrainer(Trainer):
             self.accelerator.scaler.unscale_(self.optimizer.optimizer)
         self.last_loss = loss, self.state.global_step + 1
         self.seconds += time.perf_counter() - start
+        self.tokens += sum(lengths)
         return loss
 
     def floating_point_ops(self, inputs: Step) -> int:
@@ -129,8 +131,9 @@ class PackedTrainer(Trainer):
         return 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log with the epochs of the plan, and the seconds so far, which resuming continues."""
-        super().log({**logs, "train_seconds": self.seconds}, start_time)
+        """Log with the seconds and tokens so far, which resuming continues."""
+        cost = {"train_seconds": self.seconds, "train_tokens": self.tokens}
+        super().log({**logs, **cost}, start_time)
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Validation loss, answers in the file's order, in nats an example.
@@ -221,14 +224,15 @@ class PackedTrainer(Trainer):
 
 
 class _Steps(TrainerCallback):
-    """Lets a resumed run go on counting its seconds, and no broken one be saved."""
+    """Lets a resumed run go on counting its cost, and no broken one be saved."""
 
     def __init__(self, trainer: PackedTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
-        logged = [entry["train_seconds"] for entry in state.log_history if "train_seconds" in entry]
-        self.trainer.seconds = logged[-1] if logged else 0.0
+        if state.log_history:
+            last = state.log_history[-1]
+            self.trainer.seconds, self.trainer.tokens = last["train_seconds"], last["train_tokens"]
 
     def on_step_end(
         self, args: object, state: TrainerState, control: TrainerControl, **__: object

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -22,9 +21,12 @@ from mlflow.entities import ViewType
 from stages import publish
 from stages.config.errors import UserError
 from stages.config.params import load
+from stages.live.sending import Sending
 from stages.runs import store, tracking
 from stages.runs.recording import collect
+from stages.training.progress import Progress
 from tests.support import forked
+from tests.support.mlflow_server import Server, free_port
 from tests.support.places import REPO
 from tests.support.stores import put_store
 
@@ -400,6 +402,41 @@ def test_what_a_failing_store_left_is_done_anew(workspace):
     assert [run.info.status for run in parents + children] == ["FINISHED"] * 3
 
 
+def sent_while_it_trained(points: list[dict]) -> Sending:
+    """Fold 0's run, as it stands before the fold has ended."""
+    params = load()
+    summary = json.loads(Path("metrics/folds/fold-0.json").read_text(encoding="utf-8"))
+    chosen = {"model": params.model, "scale": params.scale, "params": params.resolved()}
+    sending = Sending()
+    sending.send(Progress(summary | chosen, points, running=True))
+    return sending
+
+
+def test_publishing_goes_on_with_the_run_that_was_opened_while_the_fold_trained(workspace):
+    points = [{"step": 1, "time": 1.0, "training_loss": 1.0986, "lr": 0.0002}]
+    live = sent_while_it_trained(points).run
+    (open_run,), _ = recorded()
+    assert open_run.info.status == "RUNNING" and open_run.info.run_name.endswith(", fold 0")
+    assert open_run.data.params["train.lora.r"] == "16" and open_run.data.params["fold"] == "0"
+
+    assert record()
+    parents, children = recorded()
+    assert len(parents) == 1 and [child.info.run_name for child in children] == ["fold 0", "fold 1"]
+    child = children[0]
+    assert child.info.run_id == live and child.info.status == "FINISHED"
+    assert child.data.params == children[1].data.params | {"fold": "0"}
+    history = MlflowClient(store.uri()).get_metric_history(live, "training_loss")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0986), (5, 1.08)]
+    assert not record()
+
+
+def test_a_fold_that_is_recorded_already_gets_no_run_while_it_trains_again(workspace):
+    record()
+    assert sent_while_it_trained([{"step": 1, "time": 1.0, "training_loss": 1.1}]).run is None
+    parents, children = recorded()
+    assert len(parents) == 1 and len(children) == 2
+
+
 def test_tags_tell_the_commit_and_whether_its_code_was_changed(workspace, monkeypatch):
     def git(*arguments: str) -> str:
         who = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
@@ -455,62 +492,16 @@ def test_where_to_look_is_what_works_in_the_root(workspace):
     assert "`mlflow ui --backend-store-uri sqlite:///mlflow.db`" in store.where()
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-class Server:
-    """A real tracking server that also keeps the artifacts."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self.uri = home, f"http://127.0.0.1:{free_port()}"
-
-    def start(self) -> None:
-        store = ["--backend-store-uri", f"sqlite:///{self.home}/db"]
-        store += ["--artifacts-destination", f"{self.home}/files"]
-        address = ["--host", "127.0.0.1", "--port", self.uri.rpartition(":")[2], "--workers", "1"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *store, *address],
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-            cwd=self.home,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_for(self.uri)
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, 15)
-        self.process.wait(20)
-
-
 @pytest.fixture
-def running(tmp_path_factory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    try:
+def running(tmp_path) -> Iterator[Server]:
+    with Server(tmp_path / "server", free_port()).serving() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
 def server(running) -> str:
     """The URI of a real tracking server."""
     return running.uri
-
-
-def wait_for(uri: str) -> None:
-    host, _, port = uri.removeprefix("http://").partition(":")
-    for _ in range(1800):
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError(uri)
 
 
 def test_a_tracking_server_takes_the_run_with_its_artifacts(workspace, server, monkeypatch):

@@ -1,0 +1,30 @@
+"""Send a training's losses to MLflow while it runs: `train` starts this beside itself.
+
+Standard input must stay open as long as the training goes on, and may then say how it has ended:
+FINISHED or FAILED.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from stages.live.ending import has_ended
+
+
+def main() -> None:
+    """Follow the training; one that is short is left to `publish`."""
+    parser = argparse.ArgumentParser(prog="python -m stages.follow", description=__doc__)
+    parser.add_argument("file", type=Path, help="in which the training tells where it stands")
+    parser.add_argument("--every", type=float, required=True, metavar="SECONDS")
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the training, and ends this, too
+    if has_ended(sys.stdin, options.every):
+        return
+    from stages.live.following import follow  # MLflow takes seconds to import
+
+    follow(options.file, sys.stdin, options.every)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Trainings that run now: how they stand in the terminal, in MLflow and for DVCLive."""
