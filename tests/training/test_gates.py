@@ -127,6 +127,21 @@ def test_5_the_head_is_quantised(setting):
     assert "head" in setting.failed()
 
 
+def test_the_head_for_words_has_no_weights_for_an_answer(tiny, params):
+    train = params.train.model_copy(update={"objective": "sft"})
+    loaded = model.build_plain(tiny(), train, CPU)
+    compute = Compute(Objective(answers=[5, 6, 7]), CPU, torch.float32, 256)
+
+    def failed() -> set[str]:
+        outcomes = built.BUILT.outcomes(loaded, compute, params.quantised)
+        return {gate.name for gate in outcomes if not gate.passed}
+
+    assert failed() == set()
+    with torch.no_grad():
+        head(loaded).weight[6] = 0
+    assert failed() == {"answer_rows"}
+
+
 def test_6_checkpointing_without_input_gradients(setting):
     setting.base.activation_checkpointing_enable(
         activation_checkpointing_kwargs={"use_reentrant": True}

@@ -32,6 +32,20 @@ def head_trained(model: PeftModel, compute: Compute, quantised: float) -> Findin
 
 
 @BUILT.gate(
+    "answer_rows",
+    "the language-model head has no weights for an answer's token",
+    "the checkpoint's head was cut, or enlarged for new tokens and not trained since: "
+    "`-S train.objective=reward` needs no such token",
+)
+def answer_rows(model: PeftModel, compute: Compute, quantised: float) -> Finding:
+    """With `sft`, no answer's row of the head is all zeros: its logit could never change."""
+    answers = compute.objective.answers or ()
+    rows = head(model).weight.detach()[list(answers)].float()
+    empty = int((rows.norm(dim=1) == 0).sum())
+    return Finding(empty == 0, f"{empty} of {len(answers)} tokens without weights", "none")
+
+
+@BUILT.gate(
     "base_frozen",
     "a parameter of the base is trained",
     "a parameter of the base was unfrozen after the adapter was added",
