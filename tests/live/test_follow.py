@@ -91,6 +91,7 @@ def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(her
     output, _ = killed.communicate(timeout=300)
     assert killed.returncode == -9, output
     first = only_run()
+    assert "INFO mlflow" not in output
     assert first.info.status == "KILLED" and steps_of(first) == [1, 2, 3, 4, 5]
     assert first.data.params["train.objective"] == "classify"
 
