@@ -22,6 +22,7 @@ from stages.config.paths import PARAMS
 from stages.reward import files as scores
 from stages.runs import submission
 from stages.runs.batch import Job, work_out
+from stages.runs.blended import require_model
 from stages.runs.files import runs_of
 from stages.runs.model_folder import add_model_options, model_folder
 from stages.runs.parts import Task, fingerprint, kept_parts, part_files, tell_unreadable
@@ -40,6 +41,7 @@ def main() -> None:
         task: Task = answers if options.score else battles
         total, words = task.count()  # before the model, which takes a while
         print(f"{given} is taken for {words}", flush=True)
+        require_model(folder)
         with kept_parts(output, fingerprint(given, folder, folds)) as kept:
             job = Job(task, folder, folds, kept, total)
             model = work_out(job, Plan(options.plan, options.within))

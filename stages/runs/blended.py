@@ -9,7 +9,7 @@ import pandas as pd
 from stages.config.errors import UserError
 from stages.config.params import load
 from stages.config.paths import BLEND, CALIBRATION, PARAMS
-from stages.runs.ensemble import Ensemble, Prediction, with_ties
+from stages.runs.ensemble import Ensemble, Prediction, require_run, with_ties
 from stages.runs.files import is_blend, is_refit, model_files_in, read_json, require, runs_of
 from stages.scoring import calibration, kept
 from stages.scoring.learning import mean_of_logs
@@ -29,7 +29,7 @@ class Blend:
     """
 
     def __init__(self, folder: Path, folds: int | None = None) -> None:
-        require(folder, model_files_in(folder), "can predict")
+        require_model(folder)
         blend = read_json(folder / BLEND)
         self.checkpoint = f"blend {blend['name']}"
         self.members = [_ensemble(path, folds) for path in runs_of(folder)]
@@ -75,6 +75,14 @@ class Blend:
 
 
 Model: TypeAlias = Ensemble | Blend
+
+
+def require_model(folder: Path) -> None:
+    """Raise a UserError unless the run or the blend in a folder can predict; see Ensemble."""
+    if is_blend(folder):
+        require(folder, model_files_in(folder), "can predict")
+    else:
+        require_run(folder)
 
 
 def load_model(folder: Path, folds: int | None = None) -> Model:

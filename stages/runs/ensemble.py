@@ -21,7 +21,7 @@ from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import AutoTokenizer
 
 from stages.backbones import sources
-from stages.config.params import load
+from stages.config.params import Params, load
 from stages.config.paths import CALIBRATION, OFFSET_FILE, PARAMS, SPLIT_METRICS, WEIGHTS, adapter
 from stages.config.root import state
 from stages.counting import offset
@@ -90,10 +90,7 @@ class Ensemble:
     """
 
     def __init__(self, folder: Path, folds: Sequence[int] | None = None) -> None:
-        params = load(folder / PARAMS)
-        if lock := read_lock(folder):  # a model in MLflow has none: it was checked when recorded
-            check_params(folder, lock)
-        require(folder, model_files(params, folder), "can predict")
+        params = require_run(folder)
         record = read_json(folder / WEIGHTS)
         self.checkpoint, self.data = record["checkpoint"], params.data
         self.objective = params.train.objective
@@ -213,6 +210,15 @@ class Ensemble:
         return Prediction(
             with_ties(ab), with_ties(ba), with_ties(averaged), with_ties(final), dropped
         )
+
+
+def require_run(folder: Path) -> Params:
+    """The params of a run that can predict; raises a UserError if it cannot, see Ensemble."""
+    params = load(folder / PARAMS)
+    if lock := read_lock(folder):  # a model in MLflow has none: it was checked when recorded
+        check_params(folder, lock)
+    require(folder, model_files(params, folder), "can predict")
+    return params
 
 
 def made_up(classes: int) -> pd.DataFrame:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from stages.config.errors import UserError
 from stages.runs.blended import Model
-from stages.runs.parts import Opened, Task, parts_of
+from stages.runs.parts import PART, Opened, Task, parts_of
 from stages.votes.layouts import Row
 
-TIMED = 16  # rows that are predicted to see the speed, about
+TIMED = PART  # rows that are predicted to see the speed, about: fewer are slower each
 LONG = 1000  # rows from which on a prediction is reckoned unasked
 
 
@@ -96,7 +96,8 @@ def estimate(task: Task, opened: Opened, model: Model, starts: Collection[int]) 
 
 def _speed(opened: Opened, rows: Sequence[Row]) -> float:
     """Tokens a second."""
-    opened.frame(rows[:1], 1)  # what the first pass prepares, the others have
+    for few in (1, 4):  # a compiler fits the first shape, then any
+        opened.frame(rows[:few], 1)
     began = time.perf_counter()
     opened.frame(rows, 1)
     return opened.tokens(rows).sum() / (time.perf_counter() - began)

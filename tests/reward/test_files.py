@@ -10,9 +10,11 @@ import pytest
 from scipy.stats import binomtest
 
 from stages import predict, rewardbench
+from stages.reward.files import Answers
 from stages.reward.rewardbench import accuracies, accuracy, wilson
 from stages.reward.scorer import Scorer, load_scorer
 from stages.runs import batch
+from tests.support.gpus import pretend_gpus
 from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
@@ -88,6 +90,27 @@ def test_each_row_gets_its_score_whatever_its_order_in_every_format(
     printed = capsys.readouterr().out
     assert "taken for answers in response" in printed and "80 rows scored by llama" in printed
     assert not list(here.path.glob(".state/scores/*/")), "parts are removed in the end"
+
+
+def test_two_processes_score_as_one_does_and_tell_the_tokens(
+    here, tmp_path, monkeypatch, scorer, capsys
+):
+    rows = [row | {"id": n} for n, row in enumerate(grouped() * 14)]
+    given = write(tmp_path / "answers.jsonl", rows)
+    call = ("--score", given, "--output")
+    here.call(predict.main, *call, str(tmp_path / "alone.csv"), "--plan")
+    told = capsys.readouterr().out
+    here.call(predict.main, *call, str(tmp_path / "alone.csv"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # to have it back afterwards
+    pretend_gpus(tmp_path, monkeypatch)
+    monkeypatch.setenv("GPUS", "2")
+    here.call(predict.main, *call, str(tmp_path / "together.csv"))
+    alone, together = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("alone", "together"))
+    assert together.id.tolist() == alone.id.tolist()
+    assert np.abs(together.score - alone.score).max() < 1e-5
+    opened = Answers(Path(given), best_of=False).opened(scorer.model)
+    tokens = f"140 rows to read (2 folds) are {opened.tokens(rows).sum():,} tokens"
+    assert tokens in told and tokens in capsys.readouterr().out
 
 
 def test_messages_and_trls_columns_are_read_as_prompt_and_response(here, scorer, tmp_path):
