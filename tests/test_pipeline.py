@@ -128,16 +128,6 @@ def test_a_wrong_param_is_named_before_anything_trains(clone, override, message)
     assert "Running stage 'train" not in output
 
 
-def test_the_users_votes_tracked_by_dvc_are_used_and_kept(clone):
-    votes = clone.path / "data/raw/mine.csv"
-    lines = (clone.path / "data/raw/starter.csv").read_text(encoding="utf-8")
-    votes.write_text(lines, encoding="utf-8")
-    clone.dvc("add", "data/raw/mine.csv")
-    output = clone.dvc("exp", "run", "-S", "data.raw=data/raw/mine.csv", "prepare")
-    assert "Running stage 'prepare'" in output
-    assert votes.read_text(encoding="utf-8") == lines
-
-
 # Elsewhere
 
 
@@ -182,6 +172,16 @@ def test_a_slurm_job_sends_its_experiment_back(clone, tmp_path, monkeypatch):
     printed = clone.run("python", "-m", "stages.compare", "HEAD", "from-a-job")
     assert "from-a-job" in printed
     assert [path.name for path in tmp_path.iterdir()] == ["slurm_script"]
+
+
+def test_the_users_votes_tracked_by_dvc_are_used_and_kept(clone):
+    votes = clone.path / "data/raw/mine.csv"
+    lines = (clone.path / "data/raw/starter.csv").read_text(encoding="utf-8")
+    votes.write_text(lines, encoding="utf-8")
+    clone.dvc("add", "data/raw/mine.csv")
+    output = clone.dvc("exp", "run", "-S", "data.raw=data/raw/mine.csv", "prepare")
+    assert "Running stage 'prepare'" in output
+    assert votes.read_text(encoding="utf-8") == lines
 
 
 @pytest.mark.slow

@@ -91,8 +91,16 @@ def test_overrides_of_dvc_reach_nested_keys(file):
     ],
 )
 def test_each_objective_has_its_rate_and_one_number_is_that_of_both(file, overrides, rate):
-    apply_overrides(file, ["model=gemma", *overrides])
+    apply_overrides(file, ["model=gemma", "scale=sample", *overrides])
     assert params.load(file).adapter_lr == rate
+
+
+def test_a_scales_factor_multiplies_both_rates(file):
+    apply_overrides(file, ["scale=smoke", "scales.smoke.lr_factor=3.0"])
+    loaded = params.load(file)
+    of_objective = loaded.checkpoint.lr.reward or loaded.checkpoint.lr.classify
+    assert loaded.adapter_lr == 3 * of_objective
+    assert loaded.head_lr == 3 * loaded.checkpoint.head_lr
 
 
 def test_dvc_writes_back_every_byte_as_it_ships(file):
