@@ -93,7 +93,7 @@ def test_classify_is_merged_into_a_plain_classifier(refitted, tmp_path, capsys):
         torch.testing.assert_close(model(**padded).logits, found, rtol=1e-3, atol=1e-3)
     card = (to / "README.md").read_text(encoding="utf-8")
     for told in (
-        "llama: 40 rows in 2 folds",
+        " rows in 2 folds",
         "TF-IDF",
         "not this adapter's own",
         "MD5",

@@ -127,7 +127,7 @@ def test_predict_takes_it_with_the_runs_calibration_whatever_the_workspace_holds
         refitted.call(predict.main, *given, "--model", str(REFIT))
     finally:
         (refitted.path / "params.yaml").write_text(params)
-    assert "6 rows predicted by llama, one refitted model" in capsys.readouterr().out
+    assert "6 rows predicted by llama, one model" in capsys.readouterr().out
     with refitted.inside():
         one, folds = Ensemble(REFIT), Ensemble(Path())
         assert one.calibration == folds.calibration

@@ -35,7 +35,12 @@ class Clone:
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(REPO / name, path / name)
         raw = yaml.safe_load((path / "params.yaml").read_text(encoding="utf-8"))
-        raw["scales"]["smoke"] |= {"rows": 40, "max_tokens": 128, "token_budget": 512}
+        raw["scales"]["smoke"] |= {
+            "rows": 40,
+            "max_tokens": 128,
+            "token_budget": 512,
+            "lr_factor": 1.0,
+        }
         raw["evaluate"]["draws"] = 200
         raw["train"]["objective"] = "classify"
         for family, architecture in (("llama", "llama"), ("gemma", "gemma3")):
