@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from stages.comparison.compare import compare
 from stages.config.paths import REPORT
@@ -24,6 +23,7 @@ from stages.votes.labels import LABELS
 from stages.votes.rows import TURNS
 from tests.support.places import REPO
 from tests.support.runs import leave_unknown, make_votes, write_run
+from tests.support.settings import raw_params
 
 SVG = "{http://www.w3.org/2000/svg}"
 CHECKPOINTS = {"llama": "tiny-llama", "gemma": "tiny-gemma"}
@@ -312,7 +312,7 @@ def test_what_is_unknown_is_named_and_not_drawn(runs, tmp_path):
 
 
 def test_a_page_says_that_an_offset_was_given_and_is_to_be_beaten(tmp_path):
-    train = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))["train"]
+    train = raw_params()["train"]
     write_run(tmp_path / "run", train=train | {"offset": True})
     run = finished.read(tmp_path / "run", "run")
     run.metrics["reference"] = "counts"
