@@ -89,7 +89,7 @@ def test_each_row_gets_its_score_whatever_its_order_in_every_format(
     assert np.abs(found.score - expected(scorer, mixed)).max() < 1e-5
     printed = capsys.readouterr().out
     assert "taken for answers in response" in printed and "80 rows scored by llama" in printed
-    assert not list(here.path.glob(".state/scores/*/")), "parts are removed in the end"
+    assert not output.with_suffix(".parts").exists(), "parts are removed in the end"
 
 
 def test_two_processes_score_as_one_does_and_tell_the_tokens(

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from stages.runs.ensemble import Ensemble
 from stages.runs.reckoning import Estimate, Plan, duration, in_words
 from stages.votes.rows import TURNS, WINNERS
 from tests.support.gpus import pretend_gpus
-from tests.support.trained import Trained
+from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
@@ -83,7 +84,7 @@ def test_parts_are_dealt_by_length_and_each_once():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Trained:
-    return Trained(tmp_path_factory.mktemp("trained"), tiny)
+    return trained_clone(tmp_path_factory, tiny)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_two_processes_predict_as_one_does(here, tmp_path, monkeypatch, two_gpus
     assert "1 of them could not be read" in printed.out
     monkeypatch.setenv("GPUS", "1")
     assert_same(together, call(here, given, "alone.csv"))
-    assert not [path for path in here.path.glob(".state/predictions/*") if path.is_dir()]
+    assert not list(here.path.glob("*.parts"))
 
 
 def test_the_tokens_that_are_reckoned_are_those_that_are_read(
@@ -166,7 +167,7 @@ def test_the_tokens_that_are_reckoned_are_those_that_are_read(
 def test_a_plan_is_told_and_nothing_is_written(here, loaded, tmp_path, capsys):
     given = write(tmp_path / "test.csv", here.battles(), times=4)
     assert not call(here, given, "plan.csv", "--plan").exists()
-    assert "reckoning: " in capsys.readouterr().out
+    assert "reckoning: " in capsys.readouterr().out and not list(here.path.glob("*.parts"))
     with pytest.raises(SystemExit) as ended:
         call(here, given, "plan.csv", "--within", "0.001s")
     assert ended.value.code == 1 and not (here.path / "plan.csv").exists()
@@ -194,18 +195,18 @@ def test_a_killed_process_is_told_and_what_the_others_did_is_kept(
         [sys.executable, *command], cwd=here.path, stderr=subprocess.PIPE, text=True
     )
     with contextlib.closing(process.stderr):
-        while not list(here.path.glob(".state/predictions/*/rows-*.parquet")):
+        while not list(here.path.glob("killed.parts/*/rows-*.parquet")):
             assert process.poll() is None
             time.sleep(0.01)
         started = psutil.Process(process.pid).children()
         workers = [each for each in started if "spawn_main" in " ".join(each.cmdline())]
-        max(workers, key=psutil.Process.create_time).kill()  # the second
+        workers[-1].kill()
         _, error = process.communicate(timeout=300)
     assert process.returncode == 1
     last = error.splitlines()[-1]
-    assert "process 2 of 2 was killed by signal 9" in last and "are kept" in last
+    assert re.match(r"error: process [12] of 2 was killed by signal 9.* are kept", last)
     assert "Traceback" not in error
-    kept = list(here.path.glob(".state/predictions/*/rows-*.parquet"))
+    kept = list(here.path.glob("killed.parts/*/rows-*.parquet"))
     assert len(kept) >= 12, "all parts of the other process"
     monkeypatch.setenv("GPUS", "1")
     resumed = pd.read_csv(call(here, given, "killed.csv"))
