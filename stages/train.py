@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from stages.config.errors import UserError, stage
+from stages.config.errors import stage
 from stages.config.root import state
 from stages.devices import gpus
 
@@ -17,19 +17,12 @@ def main() -> None:
     if "LOCAL_RANK" in os.environ:  # by torchrun, which was told which GPUs to use
         _join(fold)
         return
-    count = _wanted()
+    count = gpus.wanted()
     with gpus.taken(count, state() / "gpus"):
         if count == 1:
             _train(fold)
         else:
             _launch(fold, count)
-
-
-def _wanted() -> int:
-    given = os.environ.get("GPUS", "1")
-    if not given.isdecimal() or int(given) == 0:
-        raise UserError(f"expected a number of GPUs in the variable GPUS, found {given!r}")
-    return int(given)
 
 
 def _train(fold: int) -> None:

@@ -21,6 +21,18 @@ from stages.config.errors import UserError
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+def wanted() -> int:
+    """How many GPUs the variable GPUS asks for: one if it is not set.
+
+    Raises:
+        UserError: it is no such number.
+    """
+    given = os.environ.get("GPUS", "1")
+    if not given.isdecimal() or int(given) == 0:
+        raise UserError(f"expected a number of GPUs in the variable GPUS, found {given!r}")
+    return int(given)
+
+
 @contextmanager
 def taken(count: int, locks: Path) -> Iterator[None]:
     """Hold that many GPUs, free ones, and show no others; waits until there are as many.

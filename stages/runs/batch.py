@@ -78,18 +78,11 @@ def work_out(job: Job, plan: Plan) -> str | None:
         UserError: it takes longer than the plan allows, the model cannot be used, there are fewer
             GPUs, or a process ended before its parts were there.
     """
-    count = _wanted()
+    count = gpus.wanted()
     if count == 1:
         return _alone(job, plan)
     with gpus.taken(count, state() / "gpus"):
         return _together(job, plan, os.environ[gpus.VISIBLE].split(","))
-
-
-def _wanted() -> int:
-    given = os.environ.get("GPUS", "1")
-    if not given.isdecimal() or int(given) == 0:
-        raise UserError(f"expected a number of GPUs in the variable GPUS, found {given!r}")
-    return int(given)
 
 
 def _alone(job: Job, plan: Plan) -> str | None:
