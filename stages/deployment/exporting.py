@@ -1,6 +1,5 @@
 """The refitted model as a folder that others load without this project."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from stages.deployment.merging import merge, padding
 from stages.deployment.reloading import Agreement, agreement, reload, require
 from stages.deployment.source import Source, outputs, read_source
 from stages.runs.ensemble import quiet_libraries
+from stages.runs.files import copy_files
 from stages.training.gates.reference import computing_in
 
 Base: TypeAlias = Literal["trained", "original"]
@@ -109,7 +109,7 @@ def _write(
     if merged:
         merge(model, source).save_pretrained(folder)
     else:
-        _copy_adapter(source, folder)
+        copy_files(source.folder, map(Path, ADAPTER_FILES), folder)
     tokenizer = source.tokenizer
     if source.params.train.objective != "sft":
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding(tokenizer))
@@ -132,16 +132,6 @@ def _outputs(model: PeftModel, source: Source, texts: list[list[int]]) -> tuple[
         exact = outputs(model, texts, answers)
     with computing_in(model, torch.bfloat16):
         return exact, outputs(model, texts, answers)
-
-
-def _copy_adapter(source: Source, folder: Path) -> None:
-    """PEFT's files, with the base by its name: where it lies here is no one's business."""
-    config, tensors = ADAPTER_FILES
-    shutil.copy(source.folder / tensors, folder / tensors)
-    content = json.loads((source.folder / config).read_text(encoding="utf-8"))
-    content["base_model_name_or_path"] = source.record["checkpoint"]
-    content["revision"] = source.record["revision"] if source.record["source"] == "hub" else None
-    (folder / config).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def _from_run(source: Source, texts: list[list[int]], found: Tensor) -> float:

@@ -9,7 +9,7 @@ from filelock import FileLock
 from stages.backbones import sources
 from stages.config import paths
 from stages.config.params import Params
-from stages.config.paths import BATTLES, FOLDS, OFFSET_FILE
+from stages.config.paths import BATTLES, FOLDS
 from stages.config.root import state
 from stages.config.versions import versions
 from stages.runs.ensemble import made_up
@@ -51,15 +51,8 @@ def train_on_all(params: Params, folder: Path) -> dict:
     with FileLock(checkpoints.with_suffix(".lock")):
         trained = train_fold(weights, training, asked, params, checkpoints)
         with writing("what was learned from all votes", folder):
-            save(
-                trained.model,
-                trained.tokenizer,
-                sources.name_of_base(record, params.checkpoint),
-                record["revision"],
-                folder,
-            )
-            if trained.offset:
-                trained.offset.save(folder / OFFSET_FILE)
+            base = sources.name_of_base(record, params.checkpoint)
+            save(trained, base, record["revision"], folder)
         shutil.rmtree(checkpoints)
     summary = {name: fact for name, fact in trained.summary.items() if name not in OF_HELD_OUT}
     return {"fingerprint": key, **summary, "versions": versions()}

@@ -14,7 +14,7 @@ from stages.backbones import sources
 from stages.config import paths
 from stages.config.errors import UserError
 from stages.config.params import Params, load
-from stages.config.paths import BATTLES, FOLDS, OFFSET_FILE, WEIGHTS
+from stages.config.paths import BATTLES, FOLDS, WEIGHTS
 from stages.config.root import state
 from stages.config.versions import versions
 from stages.devices import processes
@@ -94,11 +94,7 @@ def _write(fold: int, trained: Trained, base: str, summary: dict) -> None:
     for path in (adapter, paths.predictions(fold), paths.summary(fold)):
         path.parent.mkdir(parents=True, exist_ok=True)
     revision = summary["checkpoint"]["revision"]
-    save(trained.model, trained.tokenizer, base, revision, adapter)
-    if trained.offset:
-        trained.offset.save(adapter / OFFSET_FILE)
-    else:
-        (adapter / OFFSET_FILE).unlink(missing_ok=True)  # of a run that DVC did not start
+    save(trained, base, revision, adapter)
     trained.predictions.to_parquet(paths.predictions(fold), index=False)
     trained.curves.to_csv(paths.curves(fold), index=False)
     text = json.dumps(summary, indent=2, ensure_ascii=False)
