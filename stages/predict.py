@@ -37,8 +37,9 @@ def main() -> None:
     (scores if options.score else submission).check_output(output, given)
     with model_folder(options.experiment, options.model) as folder:
         data = load(runs_of(folder)[0] / PARAMS).data
-        battles, answers = submission.Battles(given, data), scores.Answers(given, options.best_of)
-        task: Task = answers if options.score else battles
+        task: Task = submission.Battles(given, data)
+        if options.score:
+            task = scores.Answers(given, options.best_of)
         total, words = task.count()  # before the model, which takes a while
         print(f"{given} is taken for {words}", flush=True)
         require_model(folder)

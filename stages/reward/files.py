@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,10 +16,9 @@ from stages.config.outputs import require_writable
 from stages.reward.answers import Answer, AnswerReader, open_answers
 from stages.reward.scorer import Scorer
 from stages.runs.blended import Model
+from stages.runs.parts import UNREADABLE, unreadable_of
 from stages.votes.layouts import Row
 from stages.votes.rows import BadRow
-
-UNREADABLE = ["row", "id", "reason"]
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -39,11 +39,6 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
     ".jsonl": _write_lines,
     ".parquet": _write_parquet,
 }
-
-
-def unreadable_of(output: Path) -> Path:
-    """The list of the rows that could not be read."""
-    return output.with_suffix(".unreadable.csv")
 
 
 def check_output(output: Path, given: Path) -> None:
@@ -131,10 +126,9 @@ class OpenedAnswers:
 
     def tokens(self, rows: Sequence[Row]) -> np.ndarray:
         """How many are read of each row's answers."""
-        parsed = [_parse(row, self.reads) for row in rows]
-        answers = [[] if isinstance(each, str) else each for each in parsed]
-        every = [answer for each in answers for answer in each]
-        counted = iter(self.scorer.tokens(every, compared=self.reads.reference is not None))
+        _, answers = _parsed(rows, self.reads)
+        compared = self.reads.reference is not None
+        counted = iter(self.scorer.tokens(list(chain(*answers)), compared))
         return np.array([sum(next(counted) for _ in each) for each in answers], dtype=int)
 
 
@@ -150,15 +144,14 @@ def score_rows(
         row, id, reason (None where the row was read), conversation (a digest), and the lists
         answers and scores; in the order given.
     """
-    parsed = [_parse(row, reads) for row in rows]
-    answers = [[] if isinstance(each, str) else each for each in parsed]
-    every = [answer for each in answers for answer in each]
-    scores = iter(scorer.rate(every, compared=reads.reference is not None).tolist())
+    reasons, answers = _parsed(rows, reads)
+    compared = reads.reference is not None
+    scores = iter(scorer.rate(list(chain(*answers)), compared).tolist())
     numbers = range(start, start + len(rows))
     table = {
         "row": numbers,
         "id": [reads.id(row) or str(number) for row, number in zip(rows, numbers, strict=True)],
-        "reason": [each if isinstance(each, str) else None for each in parsed],
+        "reason": reasons,
         "conversation": [_digest(each) for each in answers],
         "answers": [[answer.response[-1] for answer in each] for each in answers],
         "scores": [[next(scores) for _ in each] for each in answers],
@@ -166,12 +159,20 @@ def score_rows(
     return pd.DataFrame(table).astype({"id": "string", "reason": "string"})
 
 
-def _parse(row: Row, reads: AnswerReader) -> list[Answer] | str:
-    """The answers of a row, or why it cannot be read."""
-    try:
-        return reads.answers(row)
-    except BadRow as error:
-        return str(error)
+def _parsed(
+    rows: Sequence[Row], reads: AnswerReader
+) -> tuple[list[str | None], list[list[Answer]]]:
+    """Why each row cannot be read, None if it can; and its answers, none if it cannot."""
+    reasons: list[str | None] = []
+    answers: list[list[Answer]] = []
+    for row in rows:
+        try:
+            answers.append(reads.answers(row))
+            reasons.append(None)
+        except BadRow as error:
+            answers.append([])
+            reasons.append(str(error))
+    return reasons, answers
 
 
 def _digest(answers: Sequence[Answer]) -> str:

@@ -24,6 +24,7 @@ from stages.votes.rows import TURNS, WINNERS, BadRow
 from stages.votes.texts import battle_of
 
 PART = 64  # rows that are predicted, and kept, together
+UNREADABLE = ["row", "id", "reason"]  # of the list of the rows that could not be read
 CODE = Path(__file__).parent.parent  # all of stages/
 
 
@@ -97,6 +98,11 @@ def kept_parts(output: Path, key: str) -> Iterator[Path]:
         if not any(parts.glob("*/*.parquet")):
             shutil.rmtree(parts, ignore_errors=True)  # or it is done, and its parts are gone
         lock.release()
+
+
+def unreadable_of(output: Path) -> Path:
+    """The list of the rows that could not be read, beside an output."""
+    return output.with_suffix(".unreadable.csv")
 
 
 def part_files(kept: Path, total: int) -> dict[int, Path]:

@@ -14,19 +14,18 @@ from stages.config.data import Data
 from stages.config.errors import UserError
 from stages.config.outputs import require_writable
 from stages.runs.blended import Model
-from stages.runs.parts import count_tokens, predict_rows
+from stages.runs.parts import UNREADABLE, count_tokens, predict_rows, unreadable_of
 from stages.votes.layouts import Row
 from stages.votes.reading import Reader
 from stages.votes.rows import WINNERS
 from stages.votes.texts import open_file
 
 SUBMISSION = pa.schema([("id", pa.string()), *((name, pa.float64()) for name in WINNERS)])
-UNREADABLE = ["row", "id", "reason"]
 
 
 def written(output: Path) -> tuple[Path, Path, Path]:
     """The submission, its parquet twin, and the list of unreadable rows."""
-    return output, output.with_suffix(".parquet"), output.with_suffix(".unreadable.csv")
+    return output, output.with_suffix(".parquet"), unreadable_of(output)
 
 
 def check_output(output: Path, given: Path) -> None:
@@ -68,7 +67,7 @@ class Battles:
     def join(self, parts: Collection[Path], output: Path) -> tuple[int, Path]:
         """Write the submission, its twin and the list of unreadable rows."""
         output.parent.mkdir(parents=True, exist_ok=True)
-        return _join(parts, output), written(output)[2]
+        return _join(parts, output), unreadable_of(output)
 
 
 @dataclass(frozen=True)

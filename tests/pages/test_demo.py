@@ -1,8 +1,5 @@
 """The page to try a model, as its command serves it, in a headless browser."""
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +7,7 @@ import requests
 from playwright.sync_api import Page
 
 from stages import demo
-from tests.support import forked
+from tests.support.served import served
 from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
@@ -27,18 +24,8 @@ def trained(tmp_path_factory, tiny) -> Trained:
 @pytest.fixture(scope="module")
 def address(trained) -> Iterator[str]:
     """What the command prints."""
-    process = subprocess.Popen(
-        [forked.commands() / "python", "-m", "stages.demo", "--port", "0"],
-        cwd=trained.path,
-        stdout=subprocess.PIPE,
-        env={name: value for name, value in os.environ.items() if name != "DVC_ROOT"},
-        text=True,
-    )
-    try:
-        yield process.stdout.readline().split()[0]
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+    with served("demo", trained.path) as address:
+        yield address
 
 
 @pytest.fixture

@@ -1,12 +1,7 @@
 """Scores over real HTTP, as TRL and OpenRLHF ask for them."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 import requests
@@ -14,31 +9,13 @@ import requests
 from stages import serve
 from stages.reward import server
 from stages.reward.scorer import Scorer, load_scorer
+from tests.support.served import served
 from tests.support.trained import Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
 QUESTION, GOOD, BAD = "What is 2 + 2?", "It is 4.", "Fish, I think."
 USER = {"role": "user", "content": QUESTION}
-
-
-@contextmanager
-def served(trained: Trained) -> Iterator[str]:
-    """The address of `python -m stages.serve`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stages.serve", "--port", "0"],
-        cwd=trained.path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={name: value for name, value in os.environ.items() if name != "DVC_ROOT"},
-        text=True,
-    )
-    try:
-        yield process.stdout.readline().split()[0]
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 0 and "Traceback" not in said
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +25,7 @@ def trained(tmp_path_factory, tiny) -> Trained:
 
 @pytest.fixture(scope="module")
 def address(trained) -> Iterator[str]:
-    with served(trained) as address:
+    with served("serve", trained.path) as address:
         yield address
 
 
