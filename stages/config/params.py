@@ -95,7 +95,7 @@ class Train(Section):
     quantization: Quantization
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     way: Literal["auto", "fast", "plain"] = "auto"  # through the backbone; see stages.training.way
-    attention: Literal["auto", "eager", "sdpa", "flex_attention"]
+    attention: Literal["auto", "eager", "sdpa", "flex_attention", "flash4"]
     compile: Literal["auto"] | bool  # the layers, by torch.compile
     cuda_graphs: Literal["auto"] | bool  # passes recorded once for each length of row
     gradient_checkpointing: Literal["auto"] | Layers

@@ -21,6 +21,7 @@ from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 PACKED = "packed"
 VARLEN = "packed_varlen"
 FLEX = "packed_flex"
+FLASH4 = "packed_flash4"  # see flash4.py
 SINKS = ("sinks", "attention_sink_bias")  # what families call them
 # PyTorch 2.11 lets queries share keys without being told.
 GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters
@@ -71,9 +72,9 @@ def segments(
     masks, options = {}, None
     if config._attn_implementation == FLEX:
         window = getattr(config.get_text_config(), "sliding_window", None)
-        masks = {w: _block_mask(bounds, sum(lengths), w) for w in {None, _binding(window, longest)}}
-        hopper = _head_size(config) == 256 and _hopper(bounds.device)
-        options = ANY_LENGTH | (HOPPER_256 if hopper else {})
+        masks = {w: _block_mask(bounds, sum(lengths), w) for w in {None, binding(window, longest)}}
+        wide = head_size(config) == 256 and hopper(bounds.device)
+        options = ANY_LENGTH | (HOPPER_256 if wide else {})
     return Segments(lengths, bounds, longest, masks, options)
 
 
@@ -95,7 +96,7 @@ def only_flex(model: PreTrainedModel) -> bool:
 def fastest(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> str:
     """The fastest implementation that is exact for a model, without compiling."""
     half = dtype in (torch.bfloat16, torch.float16)
-    flash = half and ampere(device) and _head_size(model.config) <= 256 and not only_flex(model)
+    flash = half and ampere(device) and head_size(model.config) <= 256 and not only_flex(model)
     return VARLEN if flash else PACKED
 
 
@@ -104,11 +105,12 @@ def ampere(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def _hopper(device: torch.device) -> bool:
+def hopper(device: torch.device) -> bool:
+    """Whether the device is a GPU of the H100's generation."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
 
 
-def _head_size(config: PreTrainedConfig) -> int:
+def head_size(config: PreTrainedConfig) -> int:
     """How many values a query has, at most; layers may differ (Gemma 4)."""
     text = config.get_text_config()
     layers = text.per_layer_config if text.is_heterogeneous else [text]
@@ -146,7 +148,7 @@ def packed_attention(
         (1, tokens, heads, head size), and no attention weights.
     """
     lengths = segments.lengths if segments else (query.shape[2],)
-    window = _binding(sliding_window, max(lengths))
+    window = binding(sliding_window, max(lengths))
     queries, keys, values = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
     parts = zip(queries, keys, values, strict=True)
     if softcap is None and s_aux is None:
@@ -175,7 +177,7 @@ def varlen_attention(
         return packed_attention(
             module, query, key, value, None, scaling, sliding_window=sliding_window, **kwargs
         )
-    window, width = _binding(sliding_window, segments.longest), value.shape[-1]
+    window, width = binding(sliding_window, segments.longest), value.shape[-1]
     value = F.pad(value, (0, key.shape[-1] - width))
     out = varlen_attn(
         *(tensor[0].transpose(0, 1) for tensor in (query, key, value)),
@@ -219,7 +221,7 @@ def flex(
         key,
         value,
         score_mod=capped,
-        block_mask=segments.masks[_binding(sliding_window, segments.longest)],
+        block_mask=segments.masks[binding(sliding_window, segments.longest)],
         scale=scaling,
         enable_gqa=key.shape[1] != query.shape[1],
         kernel_options=segments.options,
@@ -230,7 +232,7 @@ def flex(
     return out.transpose(1, 2).contiguous(), None
 
 
-def _binding(window: int | None, longest: int) -> int | None:
+def binding(window: int | None, longest: int) -> int | None:
     """A sliding window if some example is longer, else None."""
     return window if window and longest > window else None
 

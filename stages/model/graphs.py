@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from stages.model.attention import FLEX, VARLEN
+from stages.model.attention import FLASH4, FLEX, VARLEN
 from stages.model.layers import all_recomputed, decoder_layers
 from stages.model.packing import Grid, Row
 from stages.model.sharding import sharded
@@ -117,7 +117,7 @@ def unfit(model: PeftModel) -> str | None:
     layers = decoder_layers(model)
     if next(model.parameters()).device.type != "cuda":
         return "there is no GPU"
-    if kernel not in (VARLEN, FLEX):
+    if kernel not in (VARLEN, FLEX, FLASH4):
         return f"its attention, {kernel}, is told each row's lengths by the host"
     if any(layer.random for layer in layers):
         return "it has dropout"

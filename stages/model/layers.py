@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from stages.model import stock
-from stages.model.attention import FLEX, PACKED, VARLEN, Segments, ampere, only_flex
+from stages.model.attention import FLASH4, FLEX, PACKED, VARLEN, Segments, ampere, only_flex
 from stages.model.last_layer import last_layer
 
 
@@ -30,7 +30,7 @@ def shorten_last_layer(base: PreTrainedModel, short: bool) -> None:
         short: whether it computes these alone; else it computes all, as it came.
     """
     layer = decoder_layers(base)[-1]
-    packed = base.config._attn_implementation in (PACKED, VARLEN)
+    packed = base.config._attn_implementation in (PACKED, VARLEN, FLASH4)
     own = partial(last_layer, layer) if packed and short else _last_tokens_of(layer.forward)
     layer.forward = own
 

@@ -42,12 +42,38 @@ def unfuse(model: PeftModel) -> None:
             layer.__class__ = type(layer).__base__
 
 
+def keep_dense(layer: nn.Module) -> None:
+    """Keep the base's weights of a layer de-quantised beside the quantised ones.
+
+    They are what every pass would compute of them again, in the dtype of its products.
+    """
+    for module in layer.modules():
+        if _is_fused(module) and hasattr(module.base_layer.weight, "quant_state"):
+            weight = module.base_layer.weight
+            module.dense = dequantize_4bit(weight.data, weight.quant_state)
+
+
+def dense_bytes(layer: nn.Module, dtype: torch.dtype) -> int:
+    """What `keep_dense` takes for a layer."""
+    adapted = [m for m in layer.modules() if _is_fused(m)]
+    sizes = [
+        m.in_features * m.out_features
+        for m in adapted
+        if hasattr(m.base_layer.weight, "quant_state")
+    ]
+    return sum(sizes) * dtype.itemsize
+
+
+def _is_fused(module: nn.Module) -> bool:
+    return isinstance(module, LoraLayer) and type(module).forward is adapted
+
+
 FUSED: dict[type[LoraLayer], type[LoraLayer]] = {}  # one class for all layers of a kind
 
 
 def _fused(kind: type[LoraLayer]) -> type[LoraLayer]:
     if kind not in FUSED:
-        FUSED[kind] = type(f"Fused{kind.__name__}", (kind,), {"forward": adapted})
+        FUSED[kind] = type(f"Fused{kind.__name__}", (kind,), {"forward": adapted, "dense": None})
     return FUSED[kind]
 
 
@@ -55,11 +81,12 @@ def adapted(layer: LoraLayer, x: Tensor) -> Tensor:
     """base(x) + scaling B A dropout(x), in the dtype of x (Hu et al. 2021)."""
     weight = layer.base_layer.weight
     dropout = layer.lora_dropout["default"]
+    kept = layer.dense is not None
     return _Adapted.apply(
         x,
         None if isinstance(dropout, nn.Identity) else dropout(x),
-        weight.data,
-        getattr(weight, "quant_state", None),
+        layer.dense if kept else weight.data,
+        None if kept else getattr(weight, "quant_state", None),
         layer.base_layer.bias,
         layer.lora_A["default"].weight,
         layer.lora_B["default"].weight,

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from stages.config.errors import UserError
 from stages.config.params import Train
-from stages.model.attention import fastest, segments, soft_capped
+from stages.model import flash4
+from stages.model.attention import FLASH4, fastest, segments, soft_capped
 from stages.model.head import HEAD, round_logits, unround_logits
 from stages.model.layers import decoder_layers, let_recompute, shorten_last_layer
 from stages.model.lora import fuse, unfuse
@@ -77,7 +78,11 @@ def attention_for(
             f"train.attention is sdpa, but {base.config.model_type} caps its attention logits, "
             "which sdpa leaves out: use auto, eager or flex_attention"
         )
-    return fastest(base, dtype, device) if train.attention == "auto" else train.attention
+    if train.attention == "flash4" and flash4.serves(base, dtype, device):
+        return FLASH4
+    if train.attention in ("auto", "flash4"):  # which a prediction elsewhere may lack
+        return fastest(base, dtype, device)
+    return train.attention
 
 
 def read_last_tokens(base: PreTrainedModel, short: bool) -> None:

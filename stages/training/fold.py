@@ -18,6 +18,7 @@ from stages.config.params import Params
 from stages.counting.features import count_features
 from stages.counting.offset import Offset, fold_offsets
 from stages.devices import processes
+from stages.model import flash4
 from stages.model.examples import Examples, tokenize
 from stages.model.passes import Compute, compute_for
 from stages.model.prompts import Template, template_for
@@ -79,6 +80,7 @@ def train_fold(
 
     Raises:
         GateFailed: the run cannot learn, or went wrong.
+        UserError: the params ask for what this backbone or device cannot do.
     """
     transformers.set_seed(params.train.seed)
     tokenizer = AutoTokenizer.from_pretrained(weights)
@@ -89,6 +91,8 @@ def train_fold(
     truth = dict(zip(training.id, targets_of(training), strict=True))
     passed = order.before_loading(examples, validation, truth)
     compute = compute_for(params, tokenizer, classes)
+    if params.train.attention == "flash4":
+        flash4.require(compute.dtype, compute.device)
     few = a_few(examples)
     model, compute, expected = way.load(weights, few, compute, params.train)
     passed += order.before_training(model, few, compute, params.quantised)

@@ -3,6 +3,8 @@
 A layer's activations are either kept for the backward pass or, of all but its input, computed
 again (Chen et al. 2016). Both give the same gradients; the second costs a third more. So as few
 layers are recomputed as the memory allows, which is measured on the model itself with a full row.
+Where none has to be, what is left holds the base's de-quantised weights, so that passes need not
+compute them again.
 """
 
 from collections.abc import Callable
@@ -15,10 +17,14 @@ from torch import Tensor
 
 from stages.config.errors import UserError
 from stages.devices import processes
+from stages.model.attention import FLEX
 from stages.model.layers import decoder_layers, recompute
+from stages.model.lora import dense_bytes, keep_dense
 from stages.model.passes import Compute, accumulate
+from stages.model.sharding import sharded
 
 MARGIN = 0.95  # share of the memory to plan with: fragments, and rows of another mix
+DENSE = 0.9  # share of that which de-quantised weights may fill: they save little, and stay
 Peak = Callable[[int, int], int | None]
 
 
@@ -31,6 +37,7 @@ class Plan:
         recomputed: layers that keep only their input.
         layers: of the backbone.
         peak: bytes that a step is expected to need, and `limit` those there are; 0 if not measured.
+        dense: layers whose de-quantised weights are kept.
     """
 
     row_tokens: int
@@ -38,12 +45,16 @@ class Plan:
     layers: int
     peak: int = 0
     limit: int = 0
+    dense: int = 0
 
     def __str__(self) -> str:
-        text = f"{self.recomputed} of {self.layers} layers recomputed, rows of {self.row_tokens}"
-        if not self.limit:
-            return f"{text} tokens"
-        return f"{text} tokens, {_gib(self.peak)} of {_gib(self.limit)} GiB expected"
+        parts = [f"{self.recomputed} of {self.layers} layers recomputed"]
+        parts += [f"rows of {self.row_tokens} tokens"]
+        if self.dense:
+            parts.append(f"weights of {self.dense} layers kept de-quantised")
+        if self.limit:
+            parts.append(f"{_gib(self.peak)} of {_gib(self.limit)} GiB expected")
+        return ", ".join(parts)
 
 
 def fit(
@@ -78,7 +89,22 @@ def fit(
             else None,
         )
     recompute(model, plan.recomputed)
-    return plan
+    return plan if plan.recomputed else keep_weights(model, compute, plan)
+
+
+def keep_weights(model: PeftModel, compute: Compute, plan: Plan) -> Plan:
+    """Keep the de-quantised weights of as many layers as there is room for."""
+    kept, room = 0, int(DENSE * plan.limit) - plan.peak
+    # FlexAttention fails where layers are compiled once more, as they are for these weights.
+    if sharded(model) or model.config._attn_implementation == FLEX:
+        return plan
+    for layer in decoder_layers(model):
+        size = dense_bytes(layer, compute.dtype)
+        if not size or size > room:
+            break
+        keep_dense(layer)
+        kept, room = kept + 1, room - size
+    return replace(plan, dense=kept, peak=int(DENSE * plan.limit) - room)
 
 
 def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens: int) -> Plan:

@@ -7,6 +7,8 @@ from torch import nn
 from stages.config.errors import UserError
 from stages.config.params import Lora, Quantization
 from stages.model.build import build
+from stages.model.layers import decoder_layers
+from stages.model.lora import dense_bytes, keep_dense
 from stages.training.gates.probe import probing
 from tests.support.gradients import gradients, relative
 
@@ -52,6 +54,26 @@ def test_dropout_drops_the_adapters_input_alone(tiny, params, seed):
         ours = gradients(model)
         torch.manual_seed(seed)
         assert relative(ours, gradients(with_peft(model))) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_that_are_kept_de_quantised_change_no_number(tiny, params, dtype):
+    update = {"dtype": dtype, "quantization": Quantization(type="nf4", double=True)}
+    model = build(tiny(), params.train.model_copy(update=update), CPU)
+    layers = decoder_layers(model)
+    linear = [m for m in layers[0].modules() if type(m).__name__.startswith("Fused")]
+    size = getattr(torch, dtype).itemsize
+    assert dense_bytes(layers[0], getattr(torch, dtype)) == size * sum(
+        m.in_features * m.out_features for m in linear
+    )
+    with probing(model):
+        before = gradients(model)
+        keep_dense(layers[0])
+        assert all(m.dense.dtype == getattr(torch, dtype) for m in linear)
+        assert relative(gradients(model), before) == 0
+    unquantised = {"quantization": Quantization(type="none", double=False)}
+    plain = build(tiny(), params.train.model_copy(update=unquantised), CPU)
+    assert dense_bytes(decoder_layers(plain)[0], torch.float32) == 0
 
 
 def test_a_bias_is_added_once(tiny, params):

@@ -12,7 +12,7 @@ def gradients(model, autocast=False):
     model.zero_grad()
     (row,) = pack(EXAMPLES, 1000)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        out = logits(model, row)
+        out = logits(model, row.to(next(model.parameters()).device))
     out.square().sum().backward()
     named = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
     return {"logits": out.detach(), **named}

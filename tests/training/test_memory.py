@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from stages.config.errors import UserError
+from stages.config.params import Quantization
 from stages.model.build import build
-from stages.model.layers import recompute
+from stages.model.layers import decoder_layers, recompute
+from stages.model.lora import dense_bytes
 from stages.model.objective import Objective
 from stages.model.packed import logits
 from stages.model.packing import pack
@@ -59,6 +61,23 @@ def test_a_backbone_that_cannot_fit_is_refused_before_the_first_step():
     gpu = Gpu(layers=32, base=20, token=1.7 / 8192, capacity=16)
     with pytest.raises(UserError, match=r"2048 tokens needs more than there is .* 15\.2 GiB"):
         memory.choose(gpu.peak, 32, 8192, 2048, int(0.95 * 16 * GIB))
+
+
+@pytest.mark.parametrize(("room", "kept"), [(0.5, 0), (1.5, 1), (9, 2)])
+def test_what_is_left_holds_de_quantised_weights_of_as_many_layers_as_fit(tiny, params, room, kept):
+    quantised = params.train.model_copy(
+        update={"quantization": Quantization(type="nf4", double=True)}
+    )
+    model = build(tiny(), quantised, CPU)
+    compute = Compute(Objective(), CPU, torch.float32, 256)
+    layer = dense_bytes(decoder_layers(model)[0], torch.float32)
+    limit = int(10 * GIB)
+    peak = int(memory.DENSE * limit) - int(room * layer)
+    plan = memory.keep_weights(model, compute, memory.Plan(256, 0, 2, peak, limit))
+    assert (plan.dense, plan.peak) == (kept, peak + kept * layer)
+    held = [m.dense is not None for m in model.modules() if hasattr(m, "dense")]
+    assert sum(held) == kept * len(held) / 2
+    assert (f"weights of {kept} layers kept" in str(plan)) == (kept > 0)
 
 
 def kept(model, row) -> int:

@@ -4,7 +4,7 @@ import math
 
 from peft import PeftModel
 
-from stages.model.attention import FLEX, PACKED, soft_capped
+from stages.model.attention import FLASH4, FLEX, PACKED, soft_capped
 from stages.model.head import adapter_parameters, head, head_parameters
 from stages.model.passes import Compute
 from stages.model.stock import quantised_share
@@ -93,7 +93,7 @@ def soft_capping(model: PeftModel, compute: Compute, quantised: float) -> Findin
     """An architecture that caps its attention logits runs on a kernel that does so."""
     kernel = model.config._attn_implementation
     capped = soft_capped(model.config)
-    passed = not capped or kernel in (PACKED, FLEX, "eager", "flex_attention")
+    passed = not capped or kernel in (PACKED, FLEX, FLASH4, "eager", "flex_attention")
     return Finding(passed, kernel, f"{PACKED}, eager or flex_attention" if capped else "any")
 
 

@@ -16,7 +16,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from stages.model.attention import PACKED, VARLEN
+from stages.model.attention import FLASH4, PACKED, VARLEN
 from stages.model.examples import Examples
 from stages.model.head import HEAD, head
 from stages.model.kinds import reads_both_ways
@@ -198,7 +198,7 @@ def in_float32(model: PeftModel) -> Iterator[None]:
     """Let a model go its way in float32 for a while, for which FlashAttention has no kernel."""
     base = model.get_base_model()
     kernel = base.config._attn_implementation
-    if kernel == VARLEN:
+    if kernel in (VARLEN, FLASH4):
         attend(base, PACKED)
     try:
         with computing_in(model, torch.float32):
