@@ -61,16 +61,35 @@ def whether_learned(metrics: dict) -> str:
     loss = f"log loss {metrics['log_loss']:.4f}"
     start = f"{REFERENCES[name]} {metrics['baselines'][name]:.4f}"
     gain = f"gain {_interval(metrics, f'gain_over_{name}')}"
-    return {
-        "yes": f"The backbone has learned: its {loss} is below the {start}, {gain}.",
-        "no": f"The backbone has not learned: its {loss} is no better than the {start}, {gain}. "
-        "It passed every gate, so it is able to learn: try more votes or epochs (`dvc exp run -S "
-        "scale=sample`, or `rows` and `epochs` of this scale in params.yaml), then another "
-        "learning rate (`lr` and `head_lr` of the backbone).",
-        "undecided": f"Whether the backbone has learned is undecided: {loss}, the {start}, {gain}. "
-        "More rows or epochs decide it: `dvc exp run -S scale=sample`, or more rows or epochs "
-        "at this scale in params.yaml.",
+    if metrics["learned"] == "yes":
+        return f"The backbone has learned: its {loss} is below the {start}, {gain}."
+    found, advice = {
+        "no": (
+            f"The backbone has not learned: its {loss} is no better than the {start}, {gain}.",
+            "It passed every gate, so it is able to learn: try more votes or epochs (`dvc exp run "
+            "-S scale=sample`, or `rows` and `epochs` of this scale in params.yaml), then another "
+            "learning rate (`lr` and `head_lr` of the backbone).",
+        ),
+        "undecided": (
+            f"Whether the backbone has learned is undecided: {loss}, the {start}, {gain}.",
+            "More rows or epochs decide it: `dvc exp run -S scale=sample`, or more rows or epochs "
+            "at this scale in params.yaml.",
+        ),
     }[metrics["learned"]]
+    return f"{found} {_if_too_sure(metrics) or advice}"
+
+
+def _if_too_sure(metrics: dict) -> str | None:
+    """What to do where calibration alone brings a backbone below the baseline to beat."""
+    calibrated = metrics["log_loss_calibrated"]
+    below = calibrated < metrics["baselines"][metrics["reference"]]
+    if not below or metrics["gain_of_calibration_low"] <= 0:
+        return None
+    return (
+        f"Calibrated, it has {calibrated:.4f}: it knows something, and is too sure of it. That is "
+        "what training for too long or too fast does: take fewer epochs, a lower learning rate, or "
+        "`-S train.select=best`."
+    )
 
 
 def whether_more_than_counts(metrics: dict) -> str:

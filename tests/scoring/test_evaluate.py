@@ -86,6 +86,16 @@ def test_a_backbone_at_the_prior_has_not_learned(case):
     assert metrics["gain_beyond_features_low"] < 0 < metrics["gain_beyond_features_high"] + 0.01
 
 
+def test_a_backbone_that_is_too_sure_is_told_to_train_less(case):
+    rng = np.random.default_rng(0)
+    shown = np.where(rng.random(900) < 0.55, case.labels, rng.integers(0, 3, 900))
+    metrics = case.evaluate(8.0 * one_hot(shown))
+    assert metrics["learned"] == "no" and metrics["log_loss"] > metrics["prior_log_loss"]
+    told = whether_learned(metrics)
+    assert f"Calibrated, it has {metrics['log_loss_calibrated']:.4f}: it knows something" in told
+    assert "fewer epochs" in told and "more votes or epochs" not in told
+
+
 def test_an_offset_alone_is_no_learning(case):
     noise = np.random.default_rng(0).normal(size=(900, 3))
     offset = np.log(case.baselines["counts"])
