@@ -43,13 +43,11 @@ class Prediction:
     Attributes:
         seeds: how many trainings it is the mean of, or which are scored one by one.
         probabilities: (n, C) of each that is scored; log losses are means over these.
-        calibrated: the mean log loss after `evaluate`'s calibration, of a backbone as trained.
     """
 
     name: str
     seeds: int
     probabilities: list[np.ndarray]
-    calibrated: float | None = None
 
 
 @stage
@@ -101,13 +99,16 @@ def rebuilt(votes: dict[str, Votes]) -> tuple[dict[str, str], list[dict]]:
 def predictions(restored: Restored) -> list[Prediction]:
     """Each backbone as trained, its seeds together, all backbones together, and all these pooled.
 
-    Every backbone counts alike in the blend, whatever its seeds. Nothing is fitted.
+    Every backbone counts alike in the blend, whatever its seeds. Nothing is fitted for these.
+    Beside them there is each backbone calibrated as `evaluate` does it, on the other folds.
     """
-    found = []
+    found, calibrated = [], []
     for c in restored.combinations:
-        each = [run.probabilities("backbone") for run in c.seeds]
-        calibrated = float(np.mean([run.metrics["log_loss_calibrated"] for run in c.seeds]))
-        found.append(Prediction(c.name, len(each), each, calibrated))
+        each, after = (
+            [run.probabilities(name) for run in c.seeds] for name in ("backbone", "calibrated")
+        )
+        found.append(Prediction(c.name, len(each), each))
+        calibrated.append(Prediction(f"{c.name}, calibrated", len(each), after))
     trained_alike = [p for p in found if p.name.endswith(("auto-j", "lmsys"))]
     together = [_together(p) for p in found if p.seeds > 1]
     if len(trained_alike) > 1:
@@ -115,7 +116,8 @@ def predictions(restored: Restored) -> list[Prediction]:
         seeds = sum(p.seeds for p in trained_alike)
         together.append(Prediction("blend of all", seeds, [mean_of_logs(means)]))
     found += together
-    return found + [_pooled(p, name, restored.runs[0]) for p in found for name in AGAINST]
+    pooled = [_pooled(p, name, restored.runs[0]) for p in found for name in AGAINST]
+    return found + pooled + calibrated
 
 
 def _together(p: Prediction) -> Prediction:
@@ -136,8 +138,6 @@ def entry(p: Prediction, run: Result) -> dict:
     for name in AGAINST:
         baseline = scores.example_losses(run.votes, run.probabilities(name))
         found |= _gain(f"gain_over_{name}", baseline - losses, run.rows)
-    if p.calibrated is not None:
-        found["log_loss_calibrated"] = p.calibrated
     return {k: v if isinstance(v, str) else round(float(v), 5) for k, v in found.items()} | {
         "seeds": p.seeds
     }
@@ -165,10 +165,10 @@ def _table(restored: Restored, entries: list[dict]) -> str:
     for name, title in TITLES.items():
         p = run.probabilities(name)
         loss = scores.log_loss(run.votes, p)
-        rows.append((loss, (title, f"{loss:.4f}", "", f"{scores.right(run.votes, p).mean():.3f}")))
-    cells = [row + ("",) * (7 - len(row)) for _, row in sorted(rows, key=lambda r: -r[0])]
-    over = (f"gain over {TITLES['tfidf_counts']}", "the same over folds")
-    return markdown(("log loss", "calibrated", "accuracy", "trainings", *over), cells)
+        rows.append((loss, (title, f"{loss:.4f}", f"{scores.right(run.votes, p).mean():.3f}")))
+    cells = [row + ("",) * (6 - len(row)) for _, row in sorted(rows, key=lambda r: -r[0])]
+    over = f"gain over {TITLES['tfidf_counts']}"
+    return markdown(("log loss", "accuracy", "trainings", over, "the same over folds"), cells)
 
 
 def _cells(e: dict) -> tuple[str, ...]:
@@ -176,8 +176,7 @@ def _cells(e: dict) -> tuple[str, ...]:
     ends = ("", "_over_folds")
     told = [interval(e[name], e[f"{name}_low{x}"], e[f"{name}_high{x}"]) for x in ends]
     loss, right = f"{e['log_loss']:.4f}", f"{e['accuracy']:.3f}"
-    calibrated = f"{e['log_loss_calibrated']:.4f}" if "log_loss_calibrated" in e else ""
-    return f"**{e['name']}**", loss, calibrated, right, str(e["seeds"]), *told
+    return f"**{e['name']}**", loss, right, str(e["seeds"]), *told
 
 
 def _baselines(own: Votes, other: Votes) -> str:
