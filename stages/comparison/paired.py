@@ -143,8 +143,8 @@ def corrected_t(
         difference, low, high and p_value.
     """
     weights = np.ones(len(folds)) if weights is None else weights
-    sums = pd.DataFrame({"sum": differences * weights, "weight": weights}).groupby(folds).sum()
-    means = sums["sum"] / sums.weight
+    codes = np.unique(folds, return_inverse=True)[1]
+    means = np.bincount(codes, differences * weights) / np.bincount(codes, weights)
     k = len(means)
     mean = float(means.mean())
     error = float(means.std(ddof=1) * np.sqrt(1 / k + 1 / ((of or k) - 1)))
