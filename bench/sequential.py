@@ -251,7 +251,7 @@ def main() -> None:
     start = time.monotonic()
     table(EQUAL, 2)
     table(DIFFERENT, 2)
-    table([World(SAMPLE, 0, FOLD_EFFECT, SHARED), World(ARENA, 0.02, ARENA_EFFECT, SHARED)], 3)
+    table([World(SAMPLE, 0, FOLD_EFFECT, SHARED), World(SAMPLE, 0.05, STEADY_EFFECT, SHARED)], 3)
     print(f"{time.monotonic() - start:.0f} s")
 
 
