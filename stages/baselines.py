@@ -16,11 +16,11 @@ from stages.votes.prepared import read_folded_battles
 def main() -> None:
     """Write each baseline's out-of-fold predictions and their metrics."""
     params = load()
-    # Backbones train on reserved votes, so baselines do; like a fold of their own, for which the
-    # predictions are left out.
-    battles = read_folded_battles(["prompt", "response_a", "response_b"], reserved=True)
+    # Backbones train on reserved votes and on folds that are not evaluated, so baselines do; the
+    # predictions for these are left out.
+    battles = read_folded_battles(["prompt", "response_a", "response_b"])
     predictions = predict_baselines(battles, count_features(battles), battles.fold.to_numpy())
-    held_out = battles.fold >= 0
+    held_out = battles.fold.isin(params.split.folds)
     predictions = {name: found[held_out] for name, found in predictions.items()}
     battles = battles[held_out]
     votes, groups = votes_of(battles), battles.group.to_numpy()

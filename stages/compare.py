@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages.comparison import posted
 from stages.comparison.compare import compare
+from stages.comparison.looks import ONLY, read_look
 from stages.comparison.words import text
 from stages.config.errors import UserError, stage
 from stages.config.outputs import require_writable
@@ -26,12 +27,13 @@ def main() -> None:
         raise UserError(
             f"expected the names of two runs or more, as `dvc exp list` gives them, found {named}"
         )
+    look = read_look(arguments.look) if arguments.look else ONLY
     require_writable(arguments.output)
     for name in arguments.runs:  # before the first is fetched, which may take a while
         require_known(name)
     found = [fetch(name) for name in arguments.runs]
     results = [result for result, _ in found]
-    comparison = compare(results)
+    comparison = compare(results, look=look)
     print(text(comparison))
     page = arguments.output.with_suffix(".html")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +51,11 @@ def _arguments() -> argparse.Namespace:
         nargs="*",
         metavar="RUN",
         help="`workspace`, a DVC experiment, a git revision, or an MLflow run's id",
+    )
+    parser.add_argument(
+        "--look",
+        metavar="K/N",
+        help="this is look K of N that were planned before the first; see stages.settle",
     )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="judge a table of losses")
     parser.add_argument("--output", type=Path, default=COMPARISON, help=f"default: {COMPARISON}")

@@ -27,7 +27,7 @@ from stages.votes.summary import agreement, as_table
 def main() -> None:
     """Write metrics, plots, out-of-fold table, calibration and provenance; print the result."""
     params = load()
-    rows = read_folded_battles(["source", "language", *TURNS])
+    rows = read_folded_battles(["source", "language", *TURNS], params.split.folds)
     predictions = read_predictions(rows)
     summaries, curves = read_summaries(params.split.folds), read_curves(params.split.folds)
     objective, offset = summaries[0]["objective"], summaries[0].get("offset", False)

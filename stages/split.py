@@ -17,12 +17,13 @@ def main() -> None:
     FOLDS.parent.mkdir(parents=True, exist_ok=True)
     folds.to_parquet(FOLDS, index=False)
     write_json(SPLIT_METRICS, metrics)
-    largest = metrics["largest_group"]
+    largest, trained, dealt = metrics["largest_group"], len(params.split.folds), params.split.dealt
     print(
-        f"{metrics['rows']} battles in {metrics['groups']} prompt groups, "
-        f"{len(params.split.folds)} folds; the largest group has {largest['rows']} "
-        f"({largest['share']:.1%})"
+        f"{metrics['rows']} battles in {metrics['groups']} prompt groups, {dealt} folds; the "
+        f"largest group has {largest['rows']} ({largest['share']:.1%})"
     )
+    if trained < dealt:
+        print(f"{trained} of the folds are trained and evaluated (split.folds)")
     if "tuning" in metrics:
         print(f"{metrics['tuning']['rows']} more are reserved for tuning: no fold holds them out")
 

@@ -8,6 +8,7 @@ DVC's queue as the experiment tuned-MODEL.
 
 import argparse
 
+from stages.config.arguments import names
 from stages.config.errors import stage
 from stages.config.root import state
 from stages.devices import gpus
@@ -45,19 +46,12 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--trials", type=int, help="of each backbone; default: tune.trials")
     parser.add_argument(
-        "--models", type=_names, default=[], metavar="A,B", help="several backbones in turn"
+        "--models", type=names, default=[], metavar="A,B", help="several backbones in turn"
     )
     parser.add_argument(
         "--run", action="store_true", help="run the winner now instead of putting it into the queue"
     )
     return parser.parse_args()
-
-
-def _names(given: str) -> list[str]:
-    names = [name.strip() for name in given.split(",")]
-    if len(set(names)) < len(names) or "" in names:
-        raise argparse.ArgumentTypeError(f"expected names such as llama,gemma, found {given!r}")
-    return names
 
 
 if __name__ == "__main__":

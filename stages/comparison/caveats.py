@@ -13,6 +13,7 @@ from stages.comparison.entries import (
     teacher_of,
     train_of,
 )
+from stages.comparison.looks import Look
 from stages.comparison.words import interval
 from stages.runs.finished import Result
 from stages.scoring.baselines import TITLES
@@ -20,7 +21,7 @@ from stages.scoring.baselines import TITLES
 TOKENS = 1.5  # tokenizers of two families differ by less on the same votes
 
 
-def caveats(results: Sequence[Result]) -> list[str]:
+def caveats(results: Sequence[Result], look: Look) -> list[str]:
     """On each run, on all of them, and on each two backbones as trained."""
     told = [
         f"whether {r.name} ({r.checkpoint}) has learned is undecided: its gain over the "
@@ -34,12 +35,22 @@ def caveats(results: Sequence[Result]) -> list[str]:
         for r in results
         if r.members
     ]
-    told += _beaten(results)
+    told += _unplanned(results[0], look) + _beaten(results)
     trained = [result for result in results if not result.members]
     for first, other in combinations(seeds_together(trained), 2):
         told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])
         told += _training_misleads(first, other)
     return told
+
+
+def _unplanned(result: Result, look: Look) -> list[str]:
+    """Whether folds are left that may be trained, and looked at, later."""
+    if look.of > 1 or len(result.params["split"]["folds"]) == result.dealt:
+        return []
+    return [
+        f"{result.trained_folds} folds were trained: this verdict counts if no more are to be "
+        "trained. If more may follow, plan the looks beforehand and give --look"
+    ]
 
 
 def _beaten(results: Sequence[Result]) -> list[str]:

@@ -6,31 +6,43 @@ import numpy as np
 
 from stages.comparison.caveats import caveats
 from stages.comparison.entries import Entry, in_entries
+from stages.comparison.looks import ONLY, Look
 from stages.comparison.pairs import compare_pairs
 from stages.comparison.validity import flaws, on_same_rows
-from stages.comparison.verdict import CONFIDENCE, DELTA, overall
-from stages.comparison.words import overall_sentence
+from stages.comparison.verdict import DELTA, overall
+from stages.comparison.words import look_sentences, overall_sentence
 from stages.runs.finished import Result, titles
 
 
-def compare(results: Sequence[Result], delta: float = DELTA) -> dict:
-    """The verdict on two or more runs, as metrics/comparison.json holds it."""
+def compare(results: Sequence[Result], delta: float = DELTA, look: Look = ONLY) -> dict:
+    """The verdict on two or more runs, as metrics/comparison.json holds it.
+
+    Args:
+        delta: log loss; two backbones nearer than this are equivalent.
+        look: which of several planned looks at growing runs this is.
+    """
     reasons = flaws(results)
     entries = in_entries(results) if on_same_rows(results) else []
     if len(entries) == 1:
         reasons.append("the runs are one backbone with several seeds: there is nothing to compare")
-    pairs = compare_pairs(entries, bool(reasons), delta) if len(entries) > 1 else []
+    pairs = compare_pairs(entries, bool(reasons), delta, look) if len(entries) > 1 else []
     verdict = overall(entries, pairs, bool(reasons))
     return {
         "verdict": verdict,
         "sentence": overall_sentence(verdict, entries, pairs, reasons),
         "reasons": reasons,
-        "warnings": [*caveats(results), *(w for pair in pairs for w in pair["warnings"])],
+        "warnings": [*caveats(results, look), *(w for pair in pairs for w in pair["warnings"])],
         "runs": list(map(_run, results, titles(results))),
         "seeds": {entry.name: _seeds(entry) for entry in entries},
         "pairs": pairs,
         "delta": delta,
-        "confidence": CONFIDENCE,
+        "confidence": look.confidence,
+        "look": {
+            "number": look.number,
+            "of": look.of,
+            "level": look.level,
+            "sentences": look_sentences(look, verdict, entries),
+        },
     }
 
 

@@ -124,11 +124,18 @@ def corrected_t(
     folds: np.ndarray,
     confidence: float,
     weights: np.ndarray | None = None,
+    of: int | None = None,
 ) -> dict[str, float]:
     """The mean over folds with a t interval that allows for folds sharing their training rows.
 
     The variance of the fold means is taken times 1/k + n_test/n_train, since no unbiased estimator
     of it exists (Bengio and Grandvalet 2004).
+
+    Args:
+        differences: (n,) log loss of one run minus that of the other.
+        folds: (n,) fold of each row, one of k.
+        weights: (n,) of the votes; equal ones if None.
+        of: how many folds the votes were dealt into; k if None. It gives n_test/n_train.
 
     Source: Nadeau and Bengio 2003, Inference for the Generalization Error, section 3.
 
@@ -136,11 +143,11 @@ def corrected_t(
         difference, low, high and p_value.
     """
     weights = np.ones(len(folds)) if weights is None else weights
-    sums = pd.DataFrame({"sum": differences * weights, "weight": weights}).groupby(folds).sum()
-    means = sums["sum"] / sums.weight
+    codes = np.unique(folds, return_inverse=True)[1]
+    means = np.bincount(codes, differences * weights) / np.bincount(codes, weights)
     k = len(means)
     mean = float(means.mean())
-    error = float(means.std(ddof=1) * np.sqrt(1 / k + 1 / (k - 1)))
+    error = float(means.std(ddof=1) * np.sqrt(1 / k + 1 / ((of or k) - 1)))
     half = stats.t.ppf((1 + confidence) / 2, k - 1) * error
     p = 2 * stats.t.sf(abs(mean) / error, k - 1) if error > 0 else float(mean == 0)
     low, high = float(mean - half), float(mean + half)

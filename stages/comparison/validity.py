@@ -52,6 +52,7 @@ def _votes(result: Result) -> dict[str, object]:
         "the raw votes (MD5)": result.raw_votes,
         "the classes": " and ".join(LABELS[: result.votes.classes]),
         "rows": len(result.rows),
+        "the folds evaluated": result.trained_folds,
     }
 
 

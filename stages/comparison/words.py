@@ -1,10 +1,11 @@
 """A comparison in words."""
 
 from stages.comparison.entries import Entry
-from stages.comparison.verdict import CONFIDENCE, best, pairs_of
+from stages.comparison.looks import Look
+from stages.comparison.verdict import best, pairs_of
 
 
-def pair_sentence(verdict: str, pair: dict, a: Entry, b: Entry) -> str:
+def pair_sentence(verdict: str, pair: dict, a: Entry, b: Entry, confidence: float) -> str:
     """The verdict on two entries, with what it rests on."""
     winner, loser = (a, b) if pair["difference"] < 0 else (b, a)
     size, n = abs(pair["difference"]), len(a.losses)
@@ -14,12 +15,12 @@ def pair_sentence(verdict: str, pair: dict, a: Entry, b: Entry) -> str:
     )
     signed = (
         f"log loss of {a.title} minus that of {b.title} {pair['difference']:+.4f}, "
-        f"{100 * CONFIDENCE:g} % interval {interval(pair['low'], pair['high'])}, over folds "
+        f"{percent(confidence)} interval {interval(pair['low'], pair['high'])}, over folds "
         f"{interval(pair['folds']['low'], pair['folds']['high'])}, {n} votes"
     )
     return {
         "better": f"{winner.title} is better than {loser.title}: its log loss is lower "
-        f"by {size:.4f}, {100 * CONFIDENCE:g} % interval {over_votes}, over folds {over_folds}, on "
+        f"by {size:.4f}, {percent(confidence)} interval {over_votes}, over folds {over_folds}, on "
         f"{n} votes.",
         "equivalent": f"{a.title} and {b.title} are equivalent: {signed}.",
         "undecided": f"Whether {a.title} or {b.title} is better is undecided: {signed}.",
@@ -47,6 +48,39 @@ def overall_sentence(
     }[verdict]
 
 
+def look_sentences(look: Look, verdict: str, entries: list[Entry]) -> list[str]:
+    """Which of several planned looks this was, what it asks for, and whether to go on; if any."""
+    if look.of == 1:
+        return []
+    found = {
+        "better": "It is decided: what is planned beyond this look need not be trained",
+        "equivalent": "It is decided: what is planned beyond this look need not be trained",
+        "undecided": "It is not decided yet: go on to the next look",
+        "invalid": "It cannot decide: mend what makes the comparison invalid before you go on",
+    }
+    if look.last:
+        found["undecided"] = (
+            "It was the last: further looks would call more than 5 % of equal backbones different"
+        )
+    return [
+        f"This was look {look}{_seen(entries)}. A claim at this look needs a p value below "
+        f"{look.level:g} and intervals of {percent(look.confidence)}. {found[verdict]}."
+    ]
+
+
+def _seen(entries: list[Entry]) -> str:
+    """Of how many folds and seeds a look was, if the runs have the same votes."""
+    if not entries:
+        return ""
+    seeds = min(len(entry.runs) for entry in entries)
+    return f", with {entries[0].runs[0].trained_folds} folds and {seeds} seed{'s'[: seeds > 1]}"
+
+
+def percent(confidence: float) -> str:
+    """A confidence in percent."""
+    return f"{100 * confidence:.4g} %"
+
+
 def interval(low: float, high: float) -> str:
     """The ends of an interval, with their signs."""
     return f"[{low:+.4f}, {high:+.4f}]"
@@ -54,6 +88,17 @@ def interval(low: float, high: float) -> str:
 
 def text(comparison: dict) -> str:
     """The runs as a table, the verdict, and what weakens it."""
+    looked = comparison["look"]["sentences"]
+    return "\n".join([*table(comparison), "", judgement(comparison), *looked, *notes(comparison)])
+
+
+def judgement(comparison: dict) -> str:
+    """The verdict in a line."""
+    return f"{comparison['verdict'].upper()}. {comparison['sentence']}"
+
+
+def table(comparison: dict) -> list[str]:
+    """A line for each run."""
     width = max(len(run["title"]) for run in comparison["runs"]) + 2
     lines = [f"{'':{width}}log loss  to beat  gain over that, 95 % interval     learned"]
     for run in comparison["runs"]:
@@ -62,8 +107,11 @@ def text(comparison: dict) -> str:
             f"{run['title']:{width}}{run['log_loss']:8.4f} {run['to_beat']:8.4f}  "
             f"{gain:32}  {run['learned']}"
         )
+    return lines
+
+
+def notes(comparison: dict) -> list[str]:
+    """What makes a comparison invalid, if that is several things, and what weakens it."""
     reasons = comparison["reasons"] if len(comparison["reasons"]) > 1 else []
-    notes = [f"  reason: {reason}" for reason in reasons]
-    notes += [f"  note: {warning}" for warning in comparison["warnings"]]
-    verdict = f"{comparison['verdict'].upper()}. {comparison['sentence']}"
-    return "\n".join([*lines, "", verdict, *notes])
+    told = [f"  reason: {reason}" for reason in reasons]
+    return told + [f"  note: {warning}" for warning in comparison["warnings"]]

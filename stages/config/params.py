@@ -29,7 +29,10 @@ Targets = Literal["all-linear"] | list[str]
 class Split(Section):
     """Folds, grouped by what users wrote."""
 
-    folds: list[int] = Field(min_length=2)  # 0 to k - 1; the matrix of training stages
+    # Those that are trained and evaluated, from 0 on; the matrix of training stages. Two at least:
+    # what is fitted on out-of-fold predictions, such as a calibration, is judged on another fold.
+    folds: list[int] = Field(min_length=2)
+    of: int | None = None  # how many folds the votes are dealt into; as many as are listed if null
     tuning: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the prompt groups that is held
     # out in none and trained on in all, so that stages.tune can judge settings on it
 
@@ -37,7 +40,17 @@ class Split(Section):
     def _numbered_from_zero(self) -> "Split":
         if self.folds != list(range(len(self.folds))):
             raise ValueError(f"folds must be 0, 1, … in order, found {self.folds}")
+        if self.of is not None and self.of < len(self.folds):
+            raise ValueError(
+                f"of, the number of folds that the votes are dealt into, must be at least the "
+                f"{len(self.folds)} of folds, or null, found {self.of}"
+            )
         return self
+
+    @property
+    def dealt(self) -> int:
+        """How many folds the votes are dealt into."""
+        return self.of or len(self.folds)
 
 
 class Prompt(Section):

@@ -7,7 +7,7 @@ import pandas as pd
 from peft import load_peft_weights
 from safetensors.torch import save_file
 
-from stages.config.params import Params
+from stages.config.params import Params, load
 from stages.config.paths import ADAPTER_FILES, OFFSET_FILE
 from stages.counting import offset
 from stages.counting.offset import Offset
@@ -62,7 +62,7 @@ def some_votes(count: int, ids: set[str] | None = None) -> pd.DataFrame:
     Args:
         ids: of which the votes are taken; any if None.
     """
-    battles = read_folded_battles([*TURNS, "system"])
+    battles = read_folded_battles([*TURNS, "system"], load().split.folds)
     if ids is not None:
         battles = battles[battles.id.isin(ids)]
     places = np.linspace(0, len(battles) - 1, min(count, len(battles))).astype(int)

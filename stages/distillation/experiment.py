@@ -41,7 +41,9 @@ def predict(name: str, fold: int, folds: pd.DataFrame, battles: pd.DataFrame) ->
         commit = revisions.resolve(name, root())
         revisions.get(commit, [FOLDS], folder, root())
         require_same_folds(name, pd.read_parquet(folder / FOLDS), folds)
-        if load(folder / PARAMS).teacher.predictions:
+        theirs = load(folder / PARAMS)
+        require_model(name, theirs.split.folds, fold)
+        if theirs.teacher.predictions:
             print(f"{name} was itself taught by files of predictions, {UNCHECKED}")
         from stages.runs.ensemble import Ensemble  # takes seconds, and a GPU
 
@@ -53,6 +55,16 @@ def predict(name: str, fold: int, folds: pd.DataFrame, battles: pd.DataFrame) ->
         from_logits(orders.reshape(-1, model.classes)).reshape(orders.shape).mean(axis=0)
     )
     return np.pad(probabilities, ((0, 0), (0, len(LABELS) - model.classes)))
+
+
+def require_model(name: str, trained: list[int], fold: int) -> None:
+    """Raise a UserError unless a teacher has trained a fold: some may be left out."""
+    if fold not in trained:
+        raise UserError(
+            f"teacher.from is {name}: expected its model of fold {fold}, which alone never saw "
+            f"what this run's fold {fold} holds out; found those of folds "
+            f"{', '.join(map(str, trained))}. Train it with this run's split.folds"
+        )
 
 
 def require_same_folds(name: str, theirs: pd.DataFrame, ours: pd.DataFrame) -> None:

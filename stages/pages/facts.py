@@ -53,7 +53,7 @@ def made(result: Result) -> dict[str, str]:
         "classes": ", ".join(CLASSES[: result.votes.classes]),
         "rows": f"{result.metrics['n_rows']:,}",
         **_agreement(result.metrics.get("several_votes", {"pairs": 0})),
-        "folds": str(len(result.metrics["folds"])),
+        "folds": result.trained_folds,
         "seed": str(result.params["seed"]),
         "scale": _each(run.params["scale"] for run in runs),
         "objective": _each(run.params["train"]["objective"] for run in runs),

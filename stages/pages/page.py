@@ -72,7 +72,7 @@ def write_comparison(
         names=labels,
         status=comparison["verdict"],
         heading=comparison["verdict"].capitalize(),
-        sentences=[comparison["sentence"]],
+        sentences=[comparison["sentence"], *comparison["look"]["sentences"]],
         comparison=comparison,
         figures=figures.of_runs(results) | figures.of_comparison(comparison, labels),
         pair_slices=figures.pair_slices(comparison, labels),

@@ -103,6 +103,18 @@ class Result:
         return self.params["scales"][self.params["scale"]]
 
     @property
+    def dealt(self) -> int:
+        """How many folds the votes are dealt into; fewer may be trained and evaluated."""
+        split = self.params["split"]
+        return split.get("of") or len(split["folds"])  # older runs have no `of`
+
+    @property
+    def trained_folds(self) -> str:
+        """How many of these folds are, in words."""
+        count = len(self.params["split"]["folds"])
+        return str(count) if count == self.dealt else f"{count} of {self.dealt}"
+
+    @property
     def given(self) -> list[str]:
         """How length and format were given to the backbone, or to a blend's, if they were."""
         every = [run.params for run in self.runs]

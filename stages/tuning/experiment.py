@@ -19,14 +19,15 @@ def command(model: str, overrides: Sequence[str], queue: bool) -> list[str]:
     return ["dvc", "exp", "run", *["--queue"] * queue, "-n", f"tuned-{model}", *pairs]
 
 
-def start(words: Sequence[str]) -> None:
+def start(words: Sequence[str], what: str, then: str) -> None:
     """Run the command.
 
+    Args:
+        what: it runs, for the error.
+        then: what will happen when the user's own command is given again, likewise.
+
     Raises:
-        UserError: DVC refuses; its own words stand above.
+        UserError: DVC refuses, or a stage fails; its own words stand above.
     """
     if subprocess.run([sys.executable, "-m", *words]).returncode:
-        raise UserError(
-            "dvc exp run of the winner has failed, for the reason above. The study is recorded: no "
-            "trial is repeated when you give this command again"
-        )
+        raise UserError(f"dvc exp run of {what} has failed, for the reason above. {then}")

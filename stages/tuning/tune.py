@@ -55,7 +55,7 @@ def _hand_over(study: Study, overrides: list[str], queue: bool) -> None:
     if study.trials.user_attrs.get("experiment") == words:
         print("DVC has been given this winner before")
         return
-    start(words)
+    start(words, "the winner", "The study is recorded: given again, this command repeats no trial")
     study.trials.set_user_attr("experiment", words)
 
 

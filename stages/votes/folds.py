@@ -24,7 +24,7 @@ def fold_battles(params: Params) -> tuple[pd.DataFrame, dict, str | None]:
     battles = read_battles(["id", "prompt", "training_only", "weight", *TARGETS])
     grouping = find_groups(battles.pop("prompt"))
     grouped, split = battles.assign(group=grouping.names), params.split
-    rows, k = params.budget.rows, len(split.folds)
+    rows, k = params.budget.rows, split.dealt
     return *deal(grouped, rows, k, params.seed, split.tuning), grouping.warning()
 
 

@@ -20,16 +20,17 @@ def read_battles(columns: list[str]) -> pd.DataFrame:
     return pd.read_parquet(BATTLES, columns=columns)
 
 
-def read_folded_battles(columns: list[str], reserved: bool = False) -> pd.DataFrame:
-    """Battles that are held out in some fold: id, group, fold, their VOTE, and the given columns.
+def read_folded_battles(columns: list[str], folds: list[int] | None = None) -> pd.DataFrame:
+    """Battles in use: id, group, fold, their VOTE, and the given columns.
 
-    The column target_tie is missing where no vote is for a tie.
+    The column target_tie is missing where no vote of any fold is for a tie.
 
     Args:
-        reserved: also those of fold -1 that split.tuning has reserved.
+        folds: those that hold the battles out; None for all battles, also those of fold -1 that
+            split.tuning has reserved.
     """
     battles = read_battles(["id", *VOTE, "training_only", *columns])
     own = battles[~battles.pop("training_only")]
     found = pd.read_parquet(FOLDS).merge(own, on="id", validate="one_to_one")
     found = with_classes(found, found.fold >= 0)
-    return found if reserved else found[found.fold >= 0].reset_index(drop=True)
+    return found if folds is None else found[found.fold.isin(folds)].reset_index(drop=True)

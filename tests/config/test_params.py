@@ -189,6 +189,7 @@ def test_an_unpinned_wheel_is_refused(file):
     ("place", "value", "message"),
     [
         ("split.folds", [0, 2], "folds must be 0, 1, … in order, found [0, 2]"),
+        ("split.of", 1, "must be at least the 2 of folds, or null, found 1"),
         ("prompt.prompt", 0.5, "the three shares must sum to 1, found 1.3"),
         ("scales.smoke.token_budget", 128, "token_budget (128) must hold one battle of max_tokens"),
         (

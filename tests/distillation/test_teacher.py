@@ -11,7 +11,7 @@ from stages import evaluate, prepare, split, teacher, train, weights
 from stages import pairs as pairs_of
 from stages.config import paths
 from stages.config.errors import UserError
-from stages.distillation.experiment import require_same_folds
+from stages.distillation.experiment import require_model, require_same_folds
 from stages.runs.ensemble import Ensemble
 from stages.runs.model_folder import get_experiment
 from stages.runs.revisions import resolve
@@ -138,6 +138,12 @@ def test_a_teacher_with_other_folds_is_refused():
     for theirs in (ours.assign(fold=[0, 1, 1, -1]), ours[1:], ours.assign(group=list("xbcd"))):
         with pytest.raises(UserError, match=r"teacher\.from is gemma: expected this run's folds"):
             require_same_folds("gemma", theirs, ours)
+
+
+def test_a_teacher_without_a_model_of_the_fold_is_refused():
+    require_model("gemma", [0, 1], 1)
+    with pytest.raises(UserError, match=r"its model of fold 2, .* found those of folds 0, 1"):
+        require_model("gemma", [0, 1], 2)
 
 
 @pytest.mark.parametrize("name", ["nobody", "workspace"])

@@ -104,6 +104,7 @@ def comparison(runs: list[finished.Result], **changes: object) -> dict:
         "pairs": pairs,
         "delta": 0.005,
         "confidence": 0.95,
+        "look": {"sentences": []},
         **changes,
     }
 

@@ -111,7 +111,7 @@ def test_a_study_that_has_ended_is_not_repeated(clone, whole, capsys):
 
 
 def test_killed_and_started_again_it_ends_as_if_never_stopped(clone, whole, monkeypatch, capsys):
-    monkeypatch.setattr("stages.tuning.tune.start", lambda words: None)
+    monkeypatch.setattr("stages.tuning.tune.start", lambda *_: None)
     monkeypatch.setattr("stages.tuning.tune.write_tuning", lambda *_: None)
     shutil.rmtree(clone.path / ".state/tuning")
     losses = Losses(killed_at=5)  # the second trial, at its second quarter
@@ -147,7 +147,7 @@ def fake(clone, monkeypatch) -> list:
         return SimpleNamespace(predictions=found.assign(id=held_out.id))
 
     monkeypatch.setattr(study, "train_fold", train_fold)
-    monkeypatch.setattr("stages.tuning.tune.start", seen.append)
+    monkeypatch.setattr("stages.tuning.tune.start", lambda words, *_: seen.append(words))
     monkeypatch.setattr("stages.tuning.tune.write_tuning", lambda *_: None)
     return seen
 
