@@ -27,13 +27,13 @@ from bench.throughput import agreement, device, published, tables
 from bench.throughput.agreement import Outcome
 from bench.throughput.lengths import arena_lengths, batches
 from bench.throughput.measure import PATHS, PHASES, Bench, measure, reference, say
-from bench.throughput.random_weights import linear_parameters
 from bench.throughput.stock import padded_share
 from stages.config.errors import UserError, stage
 from stages.config.params import Params, explain, load
 from stages.config.versions import versions
 from stages.devices import processes
 from stages.model.passes import compute_for
+from stages.planning.random_weights import linear_parameters
 from stages.training.fold import device_name
 
 PARAMS = Path(__file__).resolve().parent.parent.parent / "params.yaml"
