@@ -63,6 +63,9 @@ BLEND = Path("blend.json")  # names the members, their folders and weights
 REFIT = Path("models/refit")  # an adapter's folder, with the files of its run beside it
 REFIT_FACTS = Path("refit.json")  # in it: how the adapter was made
 
+# plan
+PLAN = Path("metrics/plan.json")
+
 # tune
 TUNING = Path("metrics/tuning")
 
