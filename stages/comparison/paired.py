@@ -142,7 +142,7 @@ def corrected_t(
 
 
 def over_folds(means: np.ndarray, confidence: float) -> dict[str, np.ndarray]:
-    """The corrected t interval of fold means (folds, …), as `corrected_t` says it, for each column."""
+    """The corrected t interval of the means of folds, (folds, …), for each column."""
     k, mean = len(means), means.mean(axis=0)
     error = means.std(axis=0, ddof=1) * np.sqrt(1 / k + 1 / (k - 1))
     half = stats.t.ppf((1 + confidence) / 2, k - 1) * error

@@ -1,7 +1,7 @@
 """One backbone of a plan: its tokens, sizes, memory and speed, and what would stop it."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.config.errors import UserError
@@ -22,7 +22,10 @@ from stages.planning.tokens import (
 from stages.planning.votes import Votes
 from stages.planning.work import Load
 from stages.preflight.candidate import Candidate
+from stages.training.gates.gate import GateFailed
 from stages.training.memory import Plan
+
+LONGEST_STEP = 60.0  # seconds; longer ones are not tried
 
 
 @dataclass(frozen=True)
@@ -57,28 +60,34 @@ class Backbone:
     unknown: list[str]
 
 
-def look(params: Params, own: Votes, joined: list[Votes], device: Device) -> Backbone:
+def look(params: Params, own: Votes, joined: list[Votes], device: Device, steps: bool) -> Backbone:
     """Look at a backbone, as far as it is here; nothing is downloaded.
 
     Args:
         own: the votes of the run; joined: what is trained on beside them.
+        steps: whether to make a few steps if the device is here.
     """
     here = find(params.checkpoint)
     counter = counter_for(here, params)
     load, longer = _loads(own, joined, counter, params)
     refused, not_told = obstacles.closed(here, params.checkpoint.source)
     stops, unknown = [s for s in (refused,) if s], [u for u in (not_told,) if u]
-    found, fit, fit_longer = None, None, None
+    sizes, fit, fit_longer = None, None, None
     try:
-        found = _shape(here, params)
+        found = _candidate(here, params)
         if found is None:
             unknown.append(_no_configuration(here, params))
         else:
-            fit = fitted(found, params, device, load.lengths)
-            fit_longer = _if_it_fits(found, twice_as_long(params), device, longer.lengths)
+            sizes = shape(found)
+            fit = fitted(sizes, params, device, load.lengths)
+            fit_longer = _if_it_fits(sizes, twice_as_long(params), device, longer.lengths)
+            if steps and device.here and _short(fit.speed, params, load.lengths):
+                fit, fit_longer = _tried(found, params, load.lengths, fit, fit_longer)
+    except GateFailed as error:  # of random weights, which says little of a checkpoint's own
+        unknown.append(f"what a few steps of {here.name} would show: {error}")
     except UserError as error:
         stops.append(str(error))
-    return Backbone(params, here, counter, load, longer, found, fit, fit_longer, stops, unknown)
+    return Backbone(params, here, counter, load, longer, sizes, fit, fit_longer, stops, unknown)
 
 
 def counter_for(here: Here, params: Params) -> Counter:
@@ -103,8 +112,8 @@ def _loads(own: Votes, joined: list[Votes], counter: Counter, params: Params) ->
     return now, longer
 
 
-def _shape(here: Here, params: Params) -> Shape | None:
-    """Its shape, if its configuration is here or published.
+def _candidate(here: Here, params: Params) -> Candidate | None:
+    """What its small files say, if its configuration is here or published.
 
     Raises:
         UserError: it cannot serve.
@@ -114,7 +123,9 @@ def _shape(here: Here, params: Params) -> Shape | None:
     with tempfile.TemporaryDirectory() as name:
         folder = save_configuration(here, Path(name))
         obstacles.require_fit(folder, here, params)
-        return shape(Candidate(folder, here.name, params))
+        found = Candidate(folder, here.name, params)
+        found.config  # noqa: B018  # read while it is there
+        return found
 
 
 def _no_configuration(here: Here, params: Params) -> str:
@@ -141,6 +152,33 @@ def _if_it_fits(found: Shape, params: Params, device: Device, tokens: Lengths) -
         return fitted(found, params, device, tokens)
     except UserError:
         return None
+
+
+def _short(speed: Speed, params: Params, tokens: Lengths) -> bool:
+    """Whether a step takes a moment, as far as is known."""
+    return speed.training * tokens.mean * params.budget.batch_size < LONGEST_STEP
+
+
+def _tried(
+    found: Candidate, params: Params, tokens: Lengths, fit: Fit, longer: Fit | None
+) -> tuple[Fit, Fit | None]:
+    """The same as a few steps show it here; at twice the max_tokens, as far off as they are."""
+    from stages.planning.measured import measure  # takes seconds, and the trainings' libraries
+
+    plan, speed = measure(found.text, params, tokens)
+    now = Fit(plan if plan.limit else fit.plan, speed)
+    if longer is None:
+        return now, None
+    ratios = (
+        speed.training / fit.speed.training,
+        speed.held_out / fit.speed.held_out,
+    )
+    slower = replace(
+        speed,
+        training=longer.speed.training * ratios[0],
+        held_out=longer.speed.held_out * ratios[1],
+    )
+    return now, Fit(longer.plan, slower)
 
 
 def twice_as_long(params: Params) -> Params:

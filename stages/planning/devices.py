@@ -10,7 +10,6 @@ import torch
 
 from stages.config.errors import UserError
 from stages.config.params import nearest
-from stages.training.fold import device_name
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Device:
     @property
     def cuda(self) -> bool:
         """Whether it is a GPU."""
-        return not self.name.startswith("cpu")
+        return not self.name.startswith("CPU")
 
 
 # Sources: NVIDIA's data sheets of each, without sparsity. GeForce cards sum in float32 at half the
@@ -102,7 +101,14 @@ def _cpu_here() -> Device:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cpu = torch.device("cpu")
     tflops = matmul_tflops(cpu, torch.float32) / REACHED
-    return Device(device_name(cpu), tflops, memory, CPU_BANDWIDTH, packs=False, here=True)
+    return Device(
+        f"CPU, {torch.get_num_threads()} threads",
+        tflops,
+        memory,
+        CPU_BANDWIDTH,
+        packs=False,
+        here=True,
+    )
 
 
 def matmul_tflops(device: torch.device, dtype: torch.dtype, repeats: int = 30) -> float:

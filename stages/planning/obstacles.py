@@ -68,6 +68,6 @@ def full(shapes: list[tuple[Here, Shape]], folds: int, seeds: int) -> str | None
         return None
     return (
         f"{needed / GB:.0f} GB of disk are needed and {free / GB:.0f} GB are free at {place}: "
-        f"{weights / GB:.0f} for weights that are not here, {adapters / GB:.0f} for the adapters of "
-        f"all folds and their copies in DVC's cache, {checkpoints / GB:.0f} for checkpoints"
+        f"{weights / GB:.0f} for weights that are not here, {adapters / GB:.0f} for all folds' "
+        f"adapters and their copies in DVC's cache, {checkpoints / GB:.0f} for checkpoints"
     )

@@ -7,11 +7,12 @@ from stages.comparison.verdict import DELTA
 from stages.config.params import Params
 from stages.planning import obstacles, power
 from stages.planning.backbone import Backbone, Fit, look, twice_as_long
-from stages.planning.devices import Device
+from stages.planning.devices import device_for
 from stages.planning.memory import GIB, shares
 from stages.planning.power import Design
 from stages.planning.votes import Votes, own_votes
 from stages.planning.work import Load, fold
+from stages.tuning.overrides import overridden
 
 HOUR = 3600
 
@@ -21,15 +22,28 @@ class Wish:
     """What is to be planned, beside the params.
 
     Attributes:
+        device: a key of stages.planning.devices.GPUS; None is what is here.
         seeds: that each backbone is trained with.
         price: of an hour of the device; None leaves money out.
         find: a difference of log loss that a design is wanted for, if any.
+        steps: whether to make a few steps if the device is here.
     """
 
-    device: Device
+    device: str | None = None
     seeds: int = 1
     price: float | None = None
     find: float | None = None
+    steps: bool = True
+
+
+def read_params(models: Sequence[str], overrides: Sequence[str]) -> list[Params]:
+    """The params of each model, or those of the one that params.yaml names.
+
+    Raises:
+        UserError: see stages.tuning.overrides.
+    """
+    given = [[*overrides, f"model={model}"] for model in dict.fromkeys(models)]
+    return [overridden(each)[1] for each in given or [list(overrides)]]
 
 
 def draw_up(tasks: Sequence[Params], wish: Wish) -> dict:
@@ -39,11 +53,11 @@ def draw_up(tasks: Sequence[Params], wish: Wish) -> dict:
         tasks: the params of each, which differ in the model.
 
     Raises:
-        UserError: the votes cannot be read.
+        UserError: the votes cannot be read, or the device is not known.
     """
-    own, joined = own_votes(tasks[0])
-    backbones = [look(params, own, joined, wish.device) for params in tasks]
-    params = tasks[0]
+    device, params = device_for(wish.device), tasks[0]
+    own, joined = own_votes(params)
+    backbones = [look(each, own, joined, device, wish.steps) for each in tasks]
     stops = [f"{each.here.name}: {stop}" for each in backbones for stop in each.stops]
     known = [(each.here, each.shape) for each in backbones if each.shape]
     disk = obstacles.full(known, len(params.split.folds), wish.seeds) if known else None
@@ -55,7 +69,7 @@ def draw_up(tasks: Sequence[Params], wish: Wish) -> dict:
         "epochs": params.budget.epochs,
         "seeds": wish.seeds,
         "price": wish.price,
-        "device": asdict(wish.device),
+        "device": asdict(device),
         "backbones": [_backbone(each, wish) for each in backbones],
         "power": _power(params, own, wish.seeds),
         "cheapest": _cheapest(backbones, own, wish.find) if wish.find else None,
@@ -84,7 +98,7 @@ def _backbone(found: Backbone, wish: Wish) -> dict:
         "tokens": _tokens(found),
         "memory": _memory(found) if found.fit else None,
         "time": _time(found, found.fit, found.load, found.params, wish) if found.fit else None,
-        "time_at_twice_max_tokens": _time(
+        "time_at_twice": _time(
             found, found.fit_longer, found.longer, twice_as_long(found.params), wish
         )
         if found.fit_longer
@@ -127,16 +141,16 @@ def _time(found: Backbone, fit: Fit, load: Load, params: Params, wish: Wish) -> 
     counted = (found.counter.error**2 + (2 * load.lengths.error) ** 2) ** 0.5
     error = (fit.speed.error**2 + counted**2) ** 0.5
     total = training + held_out
-    hours = {"training": training, "held_out": held_out, "total": total}
-    ends = {"low": total / (1 + error), "high": total * (1 + error)}
-    money = {f"cost{'_' if end else ''}{end}": None for end in ("", "low", "high")}
-    if wish.price is not None:
-        money = {
-            "cost": total * wish.price,
-            "cost_low": ends["low"] * wish.price,
-            "cost_high": ends["high"] * wish.price,
-        }
-    return {**hours, **ends, **money, "how": fit.speed.how, "error": error}
+    low, high = total / (1 + error), total * (1 + error)
+    hours = {"training": training, "held_out": held_out, "total": total, "low": low, "high": high}
+    price = wish.price or 0.0
+    money = {"cost": total * price, "cost_low": low * price, "cost_high": high * price}
+    return {
+        **hours,
+        **(money if wish.price else {}),
+        "how": fit.speed.how,
+        "error": error,
+    }
 
 
 def _power(params: Params, own: Votes, seeds: int) -> dict:
@@ -158,7 +172,7 @@ def _power(params: Params, own: Votes, seeds: int) -> dict:
 
 
 def _cheapest(backbones: Sequence[Backbone], own: Votes, difference: float) -> dict:
-    """The design of least cost that finds a difference, for the fold effect at best and at worst."""
+    """The designs of least cost that find a difference, by the fold effect."""
     params = backbones[0].params
 
     def hours(design: Design) -> float:

@@ -23,7 +23,7 @@ from stages.planning.worlds import (
     spread,
 )
 
-SIMULATIONS = 2_000  # which tell a chance to ±2 %
+SIMULATIONS = 1_000  # which tell a chance to ±3 %
 DIFFERENCES = (0.005, 0.01, 0.02, 0.05)
 WANTED = 0.8
 FOLDS, SEEDS, SHARES = (3, 5, 10), (1, 2, 3, 5), (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)

@@ -20,7 +20,7 @@ from stages.votes.rows import TURNS, BadRow
 from stages.votes.texts import battle_of, open_file
 from stages.votes.verdicts import word
 
-SAMPLE = 4_000  # rows that are parsed and tokenised; of a larger file these are drawn at random
+SAMPLE = 1_500  # rows that are parsed and tokenised; of a larger file these are drawn at random
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,28 @@
 """A plan in words and tables, as the command prints it and the page shows it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-CASES = {
-    "best": "at best: the fold effect falls with the root of the votes",
-    "worst": "at worst: it stays as measured",
-}
+CASES = {"best": "the fold effect falls with the votes", "worst": "it stays as measured"}
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts: the first column is left-aligned, the others to the right.
+    """A table of texts.
 
     Attributes:
-        head: of the columns; rows: a text for each of them.
+        name: tokens, memory, hours or power.
+        head: of the columns, the first of which names what the rows are.
+        rows: a text for each column.
         notes: sentences below it.
     """
 
+    name: str
     title: str
-    head: list[str]
-    rows: list[list[str]]
-    notes: list[str]
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
 
 
 def text(plan: dict) -> str:
@@ -29,21 +31,37 @@ def text(plan: dict) -> str:
     Args:
         plan: what metrics/plan.json holds.
     """
+    end = [f"Would stop it: {stop}" for stop in plan["stops"]]
+    end = end or ["Nothing is known that would stop it."]
     parts = [_aligned(table) for table in tables(plan)]
-    return "\n\n".join([opening(plan), *parts, "\n".join(ending(plan))])
+    return "\n\n".join([opening(plan), *parts, "\n".join([*end, *unknown(plan)])])
 
 
 def _aligned(table: Table) -> str:
-    lines = [table.head, *table.rows]
+    lines = [[table.title, *table.head[1:]], *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
         for line in lines
     ]
-    return "\n".join([f"{table.title}", *shown, *table.notes])
+    return "\n".join([*shown, *table.notes])
+
+
+def opening(plan: dict) -> str:
+    """What is planned."""
+    votes = plan["votes"]
+    joined = f", {votes['joined']:,} more in every training" if votes["joined"] else ""
+    reserved = f", of which {votes['reserved']:,} are reserved for tuning"
+    return (
+        f"Scale {plan['scale']}, objective {plan['objective']}: {votes['count']:,} votes"
+        f"{reserved if votes['reserved'] else ''}{joined}. {votes['folds']} folds, each of which "
+        f"holds out {votes['held_out']:,}. Epochs: {plan['epochs']}. Seeds: {plan['seeds']}."
+    )
+
+
+def unknown(plan: dict) -> list[str]:
+    """What is not known here, in sentences."""
+    return [f"Not known here: {each}." for each in plan["unknown"]]
 
 
 def tables(plan: dict) -> list[Table]:
@@ -51,162 +69,150 @@ def tables(plan: dict) -> list[Table]:
     found = [_tokens(plan)]
     if any(each["memory"] for each in plan["backbones"]):
         found += [_memory(plan), _hours(plan)]
-    found.append(_power(plan))
-    return found
-
-
-def opening(plan: dict) -> str:
-    """What is planned."""
-    votes = plan["votes"]
-    joined = f", and {votes['joined']:,} more in every training" if votes["joined"] else ""
-    reserved = f"; {votes['reserved']:,} are reserved for tuning" if votes["reserved"] else ""
-    names = " and ".join(each["checkpoint"] for each in plan["backbones"])
-    return (
-        f"{names} at scale {plan['scale']}, objective {plan['objective']}: {votes['count']:,} votes in "
-        f"{votes['folds']} folds{joined}{reserved}. A fold holds out {votes['held_out']:,}. "
-        f"Epochs: {plan['epochs']}; seeds: {plan['seeds']}."
-    )
+    return [*found, _power(plan)]
 
 
 def _tokens(plan: dict) -> Table:
-    most, rows, notes = plan["max_tokens"], [], []
-    for each in plan["backbones"]:
-        found = each["tokens"]
-        rows.append(
-            [
-                each["checkpoint"],
-                f"{found['a_vote']:,.0f}",
-                f"{found['training']:,}",
-                f"{found['held_out']:,}",
-                f"{found['truncated']:.1%}",
-                f"{found['truncated_at_twice']:.1%}",
-                f"{found['times_as_many_at_twice']:.2f}",
-            ]
-        )
-        notes += _counted(each["checkpoint"], found)
+    most, found = plan["max_tokens"], plan["backbones"]
+    rows = [
+        [
+            each["checkpoint"],
+            f"{each['tokens']['a_vote']:,.0f}",
+            f"{each['tokens']['training']:,}",
+            f"{each['tokens']['held_out']:,}",
+            f"{each['tokens']['truncated']:.1%}",
+            f"{each['tokens']['truncated_at_twice']:.1%}",
+            f"{each['tokens']['times_as_many_at_twice']:.2f}",
+        ]
+        for each in found
+    ]
+    head = ["", "a vote", "training", "held out", f"cut at {most:,}", f"cut at {2 * most:,}"]
+    orders = "in one pass for both orders" if plan["objective"] == "reward" else "in both orders"
+    looks = ", and in one order after each epoch but the last" if plan["epochs"] > 1 else ""
+    notes = [
+        _counted(plan),
+        *(note for each in found for note in _by_what(each)),
+        f"What a fold holds out is read {orders}{looks}.",
+    ]
+    return Table("tokens", "Tokens of a fold", [*head, "times the tokens"], rows, notes)
+
+
+def _counted(plan: dict) -> str:
     sample = plan["votes"]["sample"]
-    if sample:
-        error = max(each["tokens"]["error_of_sample"] for each in plan["backbones"])
-        notes.insert(
-            0,
-            f"Counted on {sample:,} votes drawn at random: the tokens of all are known to "
-            f"±{2 * error:.1%}.",
-        )
-    else:
-        notes.insert(0, "All votes are counted.")
-    passes = "one pass serves both orders" if plan["objective"] == "reward" else "both orders"
-    notes.append(f"Held out: {passes}, and the looks after each epoch but the last.")
-    head = ["Tokens of a fold", "a vote", "training", "held out", f"cut at {most:,}"]
-    return Table("", [*head, f"at {2 * most:,}", "times as many"], rows, notes)
+    if not sample:
+        return "All votes are counted."
+    error = max(each["tokens"]["error_of_sample"] for each in plan["backbones"])
+    return f"{sample:,} votes, drawn at random, are counted: that is {2 * error:.1%} off at most."
 
 
-def _counted(name: str, found: dict) -> list[str]:
+def _by_what(backbone: dict) -> list[str]:
+    found = backbone["tokens"]
     if not found["error"]:
         return []
-    by = f"the tokenizer of {found['counted_by']}" if found["counted_by"] else "4 characters each"
+    by = f"that of {found['counted_by']}" if found["counted_by"] else "four characters a token"
     return [
-        f"The tokenizer of {name} is not here: counted by {by}, which may be {found['error']:.0%} off."
+        f"The tokenizer of {backbone['checkpoint']} is not here. {by[0].upper()}{by[1:]} counts in "
+        f"its place, and may be {found['error']:.0%} off."
     ]
 
 
 def _memory(plan: dict) -> Table:
-    rows = []
-    for each in plan["backbones"]:
-        found = each["memory"]
-        if not found:
-            rows.append([each["checkpoint"], *["–"] * 8])
-            continue
-        sizes = ("matrices", "other_weights", "adapter", "optimiser", "activations", "peak")
-        rows.append(
-            [
-                each["checkpoint"],
-                *(f"{found[size]:.1f}" for size in sizes),
-                f"{found['recomputed']} of {found['layers']}",
-                f"{found['row_tokens']:,}",
-            ]
-        )
-    device, limit = plan["device"], _limit(plan)
-    notes = [
-        f"{device['name']} has {device['memory']:.1f} GiB, of which training plans with {limit:.1f}."
+    device, found = plan["device"], plan["backbones"]
+    sizes = ("matrices", "other_weights", "adapter", "optimiser", "activations", "peak")
+    rows = [
+        [
+            each["checkpoint"],
+            *(f"{each['memory'][size]:.1f}" for size in sizes),
+            f"{each['memory']['recomputed']} of {each['memory']['layers']}",
+            f"{each['memory']['row_tokens']:,}",
+        ]
+        if each["memory"]
+        else [each["checkpoint"], *[UNKNOWN] * 8]
+        for each in found
     ]
-    if any(each["configuration"] not in (None, "its own") for each in plan["backbones"]):
-        notes.append("A configuration that is not here is taken from the published ones.")
-    head = ["Memory, GiB", "layers' matrices", "other weights", "adapter", "optimiser"]
-    return Table("", [*head, "activations", "peak", "recomputed", "tokens a row"], rows, notes)
-
-
-def _limit(plan: dict) -> float:
-    return next(each["memory"]["limit"] for each in plan["backbones"] if each["memory"])
+    limit = next(each["memory"]["limit"] for each in found if each["memory"])
+    notes = [
+        f"{device['name']} has {device['memory']:.1f} GiB; training plans with {limit:.1f}. "
+        "A layer that is recomputed keeps its input alone.",
+        *(
+            f"The configuration of {each['checkpoint']} is not here; that of "
+            f"{each['configuration']} is taken, as published."
+            for each in found
+            if each["configuration"] not in (None, "its own")
+        ),
+    ]
+    head = ["", "matrices", "other weights", "adapter", "optimiser", "activations", "peak"]
+    return Table("memory", "Memory, GiB", [*head, "recomputed", "tokens a row"], rows, notes)
 
 
 def _hours(plan: dict) -> Table:
-    rows, notes = [], {}
-    for each in plan["backbones"]:
-        found, longer = each["time"], each["time_at_twice_max_tokens"]
-        if not found:
-            rows.append([each["checkpoint"], *["–"] * (6 if plan["price"] else 5)])
-            continue
-        rows.append(
-            [
-                each["checkpoint"],
-                _hour(found["training"]),
-                _hour(found["held_out"]),
-                _hour(found["total"]),
-                f"{_hour(found['low'])} to {_hour(found['high'])}",
-                _hour(longer["total"]) if longer else "does not fit",
-                *([f"{found['cost']:,.2f}"] if plan["price"] else []),
-            ]
-        )
-        notes[found["how"]] = f"The speed is {found['how']}."
-    head = ["Hours, all folds and seeds", "training", "held out", "together", "range"]
-    head += [f"at {2 * plan['max_tokens']:,} tokens", *(["price"] if plan["price"] else [])]
-    more = "Loading, the gates and compiling take some minutes a fold more."
-    return Table("", head, rows, [*notes.values(), more])
+    priced, found = plan["price"] is not None, plan["backbones"]
+    rows = [
+        [
+            each["checkpoint"],
+            *_times(each["time"]),
+            hours(each["time_at_twice"]["total"]) if each["time_at_twice"] else "does not fit",
+            *([_money(each["time"])] if priced else []),
+        ]
+        if each["time"]
+        else [each["checkpoint"], *[UNKNOWN] * (5 + priced)]
+        for each in found
+    ]
+    head = [
+        "",
+        "training",
+        "held out",
+        "together",
+        "range",
+        f"at {2 * plan['max_tokens']:,} tokens",
+    ]
+    notes = [
+        *sorted({f"The speed is {each['time']['how']}." for each in found if each["time"]}),
+        "Loading, the gates and compiling take some minutes a fold more.",
+    ]
+    title = "Hours of all folds and seeds"
+    return Table("hours", title, [*head, *(["price"] if priced else [])], rows, notes)
 
 
-def _hour(hours: float) -> str:
-    return f"{hours:.3f}" if hours < 1 else f"{hours:.1f}"
+def _times(time: dict) -> list[str]:
+    ends = f"{hours(time['low'])} to {hours(time['high'])}"
+    return [*(hours(time[part]) for part in ("training", "held_out", "total")), ends]
+
+
+def _money(time: dict) -> str:
+    return f"{time['cost_low']:,.2f} to {time['cost_high']:,.2f}"
+
+
+def hours(value: float) -> str:
+    """Hours with as many digits as say something."""
+    return f"{value:,.3f}" if value < 1 else f"{value:,.1f}"
 
 
 def _power(plan: dict) -> Table:
     power = plan["power"]
-    head = ["Chance that compare finds", *(f"{c['difference']:g}" for c in power["chances"])]
+    head = ["", *(f"{each['difference']:g}" for each in power["chances"])]
     rows = [
-        [words, *(f"{chance[case]:.0%}" for chance in power["chances"])]
+        [words, *(f"{each[case]:.0%}" for each in power["chances"])]
         for case, words in CASES.items()
     ]
     effects = power["fold_effects"]
     notes = [
-        f"The fold effect, what the training of a fold adds to a difference, is {effects['best']:.4f} "
-        f"at best and {effects['worst']:.4f} at worst; docs/verdict.md says how it was measured."
+        "The fold effect is what the training of a fold adds to a difference: "
+        f"{effects['best']:.4f} in the first line, {effects['worst']:.4f} in the second. "
+        "docs/verdict.md says how it was measured.",
+        *([_design(plan["cheapest"], case) for case in CASES] if plan["cheapest"] else []),
     ]
-    return Table("", head, rows, [*notes, *cheapest(plan)])
-
-
-def cheapest(plan: dict) -> list[str]:
-    """The design that was asked for, in a sentence for each case."""
-    found = plan["cheapest"]
-    if not found:
-        return []
-    return [_design(found, case) for case in CASES]
+    return Table("power", "Chance that compare finds a difference", head, rows, notes)
 
 
 def _design(found: dict, case: str) -> str:
-    design, start = (
-        found[case],
-        f"To find {found['difference']:g} in {found['wanted']:.0%} of cases, at {case}",
-    )
+    """The cheapest design that was asked for, in a sentence."""
+    design = found[case]
+    start = f"To find {found['difference']:g} in {found['wanted']:.0%} of cases, if {CASES[case]}: "
     if not design:
-        return f"{start}: no design does, with {found['most_votes']:,} votes at most."
-    hours = f", {_hour(design['hours'])} hours for both backbones" if design["hours"] else ""
+        return f"{start}no design does with {found['most_votes']:,} votes at most."
+    cost = f", {hours(design['hours'])} hours for both backbones" if design["hours"] else ""
     return (
-        f"{start}: {design['votes']:,} votes, {design['folds']} folds, seeds: {design['seeds']}"
-        f"{hours} (found in {design['chance']:.0%})."
+        f"{start}{design['votes']:,} votes, {design['folds']} folds, seeds: {design['seeds']}"
+        f"{cost}."
     )
-
-
-def ending(plan: dict) -> list[str]:
-    """What would stop it, and what is not known here."""
-    stops = [f"Would stop it: {stop}" for stop in plan["stops"]]
-    unknown = [f"Not known here: {each}." for each in plan["unknown"]]
-    return [*(stops or ["Nothing is known that would stop it."]), *unknown]

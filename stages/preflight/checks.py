@@ -161,9 +161,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def check(
-    folder: Path, name: str, params: Params, checks: Sequence[Check] = CHECKS
-) -> None:
+def check(folder: Path, name: str, params: Params, checks: Sequence[Check] = CHECKS) -> None:
     """Refuse a checkpoint that cannot serve, by its small files alone.
 
     Args:
