@@ -60,9 +60,14 @@ def _hours(backbones: list[dict]) -> Figure:
         }
         for place, each in enumerate(backbones)
     )
-    form = ".1f" if table.value.min() >= 1 else ".3f"
-    words = "; ".join(f"{row.label}: {row.low:.3g} to {row.high:.3g}" for row in table.itertuples())
-    return Figure("Hours", words, partial(charts.forest, table, axis="hours", form=form))
+    unit = "hours"
+    if table.high.max() < 2:
+        table[["value", "low", "high"]] *= 60
+        unit = "minutes"
+    words = "; ".join(
+        f"{row.label}: {row.low:.1f} to {row.high:.1f} {unit}" for row in table.itertuples()
+    )
+    return Figure("Time", words, partial(charts.forest, table, axis=unit, form=".1f"))
 
 
 def _memory(backbones: list[dict]) -> Figure:

@@ -73,6 +73,10 @@ def lengths(battles: pd.DataFrame, counter: Counter, params: Params) -> tuple[Le
     if counter.folder is None:
         return _by_characters(battles, most, params), _by_characters(battles, 2 * most, params)
     tokenizer = AutoTokenizer.from_pretrained(counter.folder, trust_remote_code=False)
+    if counter.error:  # another checkpoint's, which may have no chat template
+        params = params.model_copy(
+            update={"prompt": params.prompt.model_copy(update={"chat": False})}
+        )
     template = template_for(tokenizer, params, CLASSES)
     longer = type(template)(tokenizer, 2 * most, params.prompt, CLASSES)
     rounds = template.tokenize(battles)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stages.runs.reckoning import in_words
+
 CASES = {"best": "the fold effect falls with the votes", "worst": "it stays as measured"}
 UNKNOWN = "–"
 
@@ -102,7 +104,10 @@ def _counted(plan: dict) -> str:
     if not sample:
         return "All votes are counted."
     error = max(each["tokens"]["error_of_sample"] for each in plan["backbones"])
-    return f"{sample:,} votes, drawn at random, are counted: that is {2 * error:.1%} off at most."
+    return (
+        f"{sample:,} votes, drawn at random, are counted and stand for all; their mean may be "
+        f"{2 * error:.1%} off."
+    )
 
 
 def _by_what(backbone: dict) -> list[str]:
@@ -151,7 +156,7 @@ def _hours(plan: dict) -> Table:
         [
             each["checkpoint"],
             *_times(each["time"]),
-            hours(each["time_at_twice"]["total"]) if each["time_at_twice"] else "does not fit",
+            _told(each["time_at_twice"]["total"]) if each["time_at_twice"] else "does not fit",
             *([_money(each["time"])] if priced else []),
         ]
         if each["time"]
@@ -170,22 +175,21 @@ def _hours(plan: dict) -> Table:
         *sorted({f"The speed is {each['time']['how']}." for each in found if each["time"]}),
         "Loading, the gates and compiling take some minutes a fold more.",
     ]
-    title = "Hours of all folds and seeds"
+    title = "Time of all folds and seeds"
     return Table("hours", title, [*head, *(["price"] if priced else [])], rows, notes)
 
 
 def _times(time: dict) -> list[str]:
-    ends = f"{hours(time['low'])} to {hours(time['high'])}"
-    return [*(hours(time[part]) for part in ("training", "held_out", "total")), ends]
+    ends = f"{_told(time['low'])} to {_told(time['high'])}"
+    return [*(_told(time[part]) for part in ("training", "held_out", "total")), ends]
 
 
 def _money(time: dict) -> str:
     return f"{time['cost_low']:,.2f} to {time['cost_high']:,.2f}"
 
 
-def hours(value: float) -> str:
-    """Hours with as many digits as say something."""
-    return f"{value:,.3f}" if value < 1 else f"{value:,.1f}"
+def _told(hours: float) -> str:
+    return in_words(hours * 3600)
 
 
 def _power(plan: dict) -> Table:
@@ -211,7 +215,7 @@ def _design(found: dict, case: str) -> str:
     start = f"To find {found['difference']:g} in {found['wanted']:.0%} of cases, if {CASES[case]}: "
     if not design:
         return f"{start}no design does with {found['most_votes']:,} votes at most."
-    cost = f", {hours(design['hours'])} hours for both backbones" if design["hours"] else ""
+    cost = f", {_told(design['hours'])} for both backbones" if design["hours"] else ""
     return (
         f"{start}{design['votes']:,} votes, {design['folds']} folds, seeds: {design['seeds']}"
         f"{cost}."
