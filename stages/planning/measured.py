@@ -25,7 +25,7 @@ from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.prompts import Encoded, Round, Template
 from stages.planning.memory import ADAM
 from stages.planning.random_weights import random_base
-from stages.planning.speed import HOST, Speed
+from stages.planning.speed import HOST, Speed, start
 from stages.planning.tokens import CLASSES, Lengths
 from stages.training import way
 from stages.training.fast import make_fast, repeatable
@@ -73,7 +73,8 @@ def measure(config: PreTrainedConfig, params: Params, lengths: Lengths) -> tuple
         gc.collect()
         torch.cuda.empty_cache()
     how = "measured here by a few steps, on random weights of the true size"
-    return plan, Speed(training, held_out, HOST if cuda else 0.0, ERROR[device.type], how)
+    step = HOST if cuda else 0.0
+    return plan, Speed(training, held_out, step, start(cuda), ERROR[device.type], how)
 
 
 def _tried(

@@ -137,16 +137,18 @@ def _memory(found: Backbone) -> dict:
 def _time(found: Backbone, fit: Fit, load: Load, params: Params, wish: Wish) -> dict:
     """Hours of all folds and seeds; the range is that of speed and tokens together."""
     times = len(params.split.folds) * wish.seeds / HOUR
-    training, held_out = (times * each for each in fold(load, params).seconds(fit.speed))
+    start, training, held_out = (times * each for each in fold(load, params).seconds(fit.speed))
     counted = (found.counter.error**2 + (2 * load.lengths.error) ** 2) ** 0.5
     error = (fit.speed.error**2 + counted**2) ** 0.5
-    total = training + held_out
+    total = start + training + held_out
     low, high = total / (1 + error), total * (1 + error)
-    hours = {"training": training, "held_out": held_out, "total": total, "low": low, "high": high}
+    hours = {"start": start, "training": training, "held_out": held_out, "total": total}
     price = wish.price or 0.0
     money = {"cost": total * price, "cost_low": low * price, "cost_high": high * price}
     return {
         **hours,
+        "low": low,
+        "high": high,
         **(money if wish.price else {}),
         "how": fit.speed.how,
         "error": error,

@@ -11,6 +11,8 @@ The time of a token is the sum of four parts, and that of an optimiser step has 
 - de-quantising each row's matrices, once in each direction;
 - the host's part of an optimiser step, which only small backbones notice.
 
+Beside that, each fold takes a while to start.
+
 A recomputed layer computes its forward pass again. The constants are those of an H100, with
 Llama-3.1-8B, Gemma-2-9B, Qwen2.5-7B, Qwen3-8B, Gemma-3-12B and Gemma-3-270M (bench/THROUGHPUT.md);
 python -m bench.plan_check compares. Of other GPUs the same shares of their data sheets are taken.
@@ -31,6 +33,9 @@ BACKWARD = 2.5  # times the forward pass, of attention
 FORWARD = 1 / 3  # of what moves
 DEQUANTISED = 2.5  # bytes a weight: half of one is read, two are written
 HOST = 0.017  # seconds of a step
+# Seconds before a fold's first step: loading, gates, compiling and recording, as ten trainings of
+# Gemma-3-270M side by side took on an H100, 90 to 130; and on a CPU, where nothing is compiled.
+START, START_ON_CPU = 110, 30
 # Times as long as calculated, in training and in prediction: as gpt-oss-20b and Qwen3.5-9B were,
 # one measurement each.
 SLOWER = {"fast": (1.0, 1.0), "experts": (5.2, 4.2), "plain": (7.7, 4.3)}
@@ -46,6 +51,7 @@ class Speed:
     Attributes:
         training, held_out: seconds of a token, in training and in prediction.
         step: seconds of an optimiser step beside those of its tokens.
+        start: seconds of a fold before its first step.
         error: the true time lies between 1 / (1 + error) and 1 + error times the expected one.
         how: how it is known.
     """
@@ -53,6 +59,7 @@ class Speed:
     training: float
     held_out: float
     step: float
+    start: float
     error: float
     how: str
 
@@ -71,9 +78,15 @@ def reckon(shape: Shape, device: Device, plan: Plan, span: float) -> Speed:
         training=training * train_slower,
         held_out=forward * predict_slower,
         step=HOST,
+        start=start(device.cuda),
         error=_error(shape, device),
         how="calculated from the rates of an H100",
     )
+
+
+def start(cuda: bool) -> float:
+    """Seconds of a fold before its first step."""
+    return START if cuda else START_ON_CPU
 
 
 def _training(shape: Shape, device: Device, row: int, span: float) -> float:

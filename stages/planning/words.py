@@ -160,11 +160,12 @@ def _hours(plan: dict) -> Table:
             *([_money(each["time"])] if priced else []),
         ]
         if each["time"]
-        else [each["checkpoint"], *[UNKNOWN] * (5 + priced)]
+        else [each["checkpoint"], *[UNKNOWN] * (6 + priced)]
         for each in found
     ]
     head = [
         "",
+        "start",
         "training",
         "held out",
         "together",
@@ -173,7 +174,7 @@ def _hours(plan: dict) -> Table:
     ]
     notes = [
         *sorted({f"The speed is {each['time']['how']}." for each in found if each["time"]}),
-        "Loading, the gates and compiling take some minutes a fold more.",
+        "The start of a fold is its loading, gates and compiling; large backbones take longer.",
     ]
     title = "Time of all folds and seeds"
     return Table("hours", title, [*head, *(["price"] if priced else [])], rows, notes)
@@ -181,7 +182,7 @@ def _hours(plan: dict) -> Table:
 
 def _times(time: dict) -> list[str]:
     ends = f"{_told(time['low'])} to {_told(time['high'])}"
-    return [*(_told(time[part]) for part in ("training", "held_out", "total")), ends]
+    return [*(_told(time[part]) for part in ("start", "training", "held_out", "total")), ends]
 
 
 def _money(time: dict) -> str:

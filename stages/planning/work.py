@@ -40,10 +40,10 @@ class Fold:
     training: float
     prediction: float
 
-    def seconds(self, speed: Speed) -> tuple[float, float]:
-        """Of training, and of prediction."""
+    def seconds(self, speed: Speed) -> tuple[float, float, float]:
+        """Of the start, of training, and of prediction."""
         trained = self.training * speed.training + self.steps * speed.step
-        return trained, self.prediction * speed.held_out
+        return speed.start, trained, self.prediction * speed.held_out
 
 
 def fold(load: Load, params: Params, folds: int | None = None) -> Fold:

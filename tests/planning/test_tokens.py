@@ -135,8 +135,8 @@ def test_a_fold_by_hand(params):
     assert found.training == 3 * 80 * 50
     # Both orders at the end, and one order after the first and the second epoch.
     assert found.prediction == (2 + 2) * 20 * 50
-    speed = Speed(training=0.01, held_out=0.005, step=1.0, error=0.1, how="")
-    assert found.seconds(speed) == (12_000 * 0.01 + 15, 4_000 * 0.005)
+    speed = Speed(training=0.01, held_out=0.005, step=1.0, start=60.0, error=0.1, how="")
+    assert found.seconds(speed) == (60, 12_000 * 0.01 + 15, 4_000 * 0.005)
 
 
 def test_one_pass_serves_both_orders_of_a_reward_model(params):
