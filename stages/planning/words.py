@@ -139,6 +139,7 @@ def _memory(plan: dict) -> Table:
     notes = [
         f"{device['name']} has {device['memory']:.1f} GiB; training plans with {limit:.1f}. "
         "A layer that is recomputed keeps its input alone.",
+        *_without_flash(device),
         *(
             f"The configuration of {each['checkpoint']} is not here; that of "
             f"{each['configuration']} is taken, as published."
@@ -148,6 +149,14 @@ def _memory(plan: dict) -> Table:
     ]
     head = ["", "matrices", "other weights", "adapter", "optimiser", "activations", "peak"]
     return Table("memory", "Memory, GiB", [*head, "recomputed", "tokens a row"], rows, notes)
+
+
+def _without_flash(device: dict) -> list[str]:
+    if device["packs"] or device["name"].startswith("CPU"):
+        return []
+    return [
+        f"{device['name']} has no FlashAttention: its attention needs more memory than is counted."
+    ]
 
 
 def _hours(plan: dict) -> Table:
