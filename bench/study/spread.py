@@ -1,4 +1,4 @@
-"""What bench.error_rates simulates with: how two backbones differ by vote, by fold.
+"""What stages.planning.worlds holds: how two backbones differ by vote, by fold.
 
     python -m bench.study.spread VOTES smollm2-classify gemma-classify
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.error_rates import SHARES
 from bench.study.restore import FOLDER, losses, read_votes, restore
 from stages.config.errors import UserError, stage
+from stages.planning.worlds import SHARES
 
 
 @stage

@@ -27,13 +27,14 @@ from bench.throughput import agreement, device, published, tables
 from bench.throughput.agreement import Outcome
 from bench.throughput.lengths import arena_lengths, batches
 from bench.throughput.measure import PATHS, PHASES, Bench, measure, reference, say
-from bench.throughput.random_weights import linear_parameters
 from bench.throughput.stock import padded_share
 from stages.config.errors import UserError, stage
 from stages.config.params import Params, explain, load
 from stages.config.versions import versions
 from stages.devices import processes
 from stages.model.passes import compute_for
+from stages.planning.devices import matmul_tflops
+from stages.planning.random_weights import linear_parameters
 from stages.training.fold import device_name
 
 PARAMS = Path(__file__).resolve().parent.parent.parent / "params.yaml"
@@ -141,7 +142,7 @@ def describe(bench: Bench, args: argparse.Namespace) -> dict:
         "memory_limit_gib": args.memory,
         "versions": versions(),
         "dtype": str(bench.dtype).removeprefix("torch."),
-        "matmul_tflops": device.matmul_tflops(bench.device, bench.dtype),
+        "matmul_tflops": matmul_tflops(bench.device, bench.dtype),
         "linear_parameters": linear_parameters(bench.config),
         "train": bench.params.train.model_dump(),
         "budget": bench.params.budget.model_dump(),

@@ -1,5 +1,6 @@
 """Time the paths in turns."""
 
+import copy
 import gc
 import statistics
 import time
@@ -8,18 +9,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from bench.throughput.agreement import Outcome, in_float32, outcome
 from bench.throughput.kernels import profiled
 from bench.throughput.lengths import Batch
 from bench.throughput.project import Project
-from bench.throughput.random_weights import random_base, twin
 from bench.throughput.stock import Stock
 from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.devices import processes
+from stages.planning.random_weights import random_base
 
 PATHS: dict[str, type[Stock] | type[Project]] = {"stock": Stock, "project": Project}
 PHASES = ("training", "inference")
@@ -127,6 +129,13 @@ def load_paths(names: Sequence[str], bench: Bench) -> dict[str, Run]:
         runs[name] = Run(PATHS[name](own, bench.params, bench.batches[0]))
         say(f"{name}: {runs[name].path.attention} attention, {runs[name].path.memory}")
     return runs
+
+
+def twin(base: PreTrainedModel) -> PreTrainedModel:
+    """A copy that shares the quantised weights and owns the rest."""
+    shared = [m.weight for m in base.modules() if isinstance(m, Linear4bit)]
+    states = [weight.quant_state for weight in shared]
+    return copy.deepcopy(base, {id(each): each for each in (*shared, *states)})
 
 
 def facts(path: Stock | Project) -> dict:

@@ -145,13 +145,24 @@ def corrected_t(
     weights = np.ones(len(folds)) if weights is None else weights
     codes = np.unique(folds, return_inverse=True)[1]
     means = np.bincount(codes, differences * weights) / np.bincount(codes, weights)
-    k = len(means)
-    mean = float(means.mean())
-    error = float(means.std(ddof=1) * np.sqrt(1 / k + 1 / ((of or k) - 1)))
+    found = over_folds(means, confidence, of)
+    return {name: float(value) for name, value in found.items()}
+
+
+def over_folds(
+    means: np.ndarray, confidence: float, of: int | None = None
+) -> dict[str, np.ndarray]:
+    """The corrected t interval of the means of folds, (folds, …), for each column.
+
+    Args:
+        of: folds that the votes are dealt into; as many as there are means if None.
+    """
+    k, mean = len(means), means.mean(axis=0)
+    error = means.std(axis=0, ddof=1) * np.sqrt(1 / k + 1 / ((of or k) - 1))
     half = stats.t.ppf((1 + confidence) / 2, k - 1) * error
-    p = 2 * stats.t.sf(abs(mean) / error, k - 1) if error > 0 else float(mean == 0)
-    low, high = float(mean - half), float(mean + half)
-    return {"difference": mean, "low": low, "high": high, "p_value": float(p)}
+    far = np.divide(abs(mean), error, out=np.where(mean == 0, 0.0, np.inf), where=error > 0)
+    p = 2 * stats.t.sf(far, k - 1)
+    return {"difference": mean, "low": mean - half, "high": mean + half, "p_value": p}
 
 
 def holm(p_values: list[float]) -> list[float]:

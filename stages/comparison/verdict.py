@@ -36,13 +36,18 @@ def decide(
         doubt = f"no claim for {winner.name}: that it has learned at all is not shown"
         return "undecided", [doubt]
     size, seeds = abs(pair["difference"]), min(len(a.runs), len(b.runs))
-    if claim != "undecided" and size < NOISE and seeds < SEEDS:
+    if claim != "undecided" and too_few_seeds(size, seeds):
         doubt = (
             f"three seeds or no claim: {a.name} and {b.name} differ by {size:.4f}, less than "
             f"{NOISE:g}, and {seeds} seed{'s'[: seeds > 1]} of each was run (-S train.seed=…)"
         )
         return "undecided", [doubt]
     return claim, []
+
+
+def too_few_seeds(size: float, seeds: int) -> bool:
+    """Whether a difference of that size asks for more seeds than were run."""
+    return size < NOISE and seeds < SEEDS
 
 
 def by_intervals(

@@ -66,6 +66,9 @@ REFIT_FACTS = Path("refit.json")  # in it: how the adapter was made
 # settle
 SETTLED = Path("metrics/settled.json")
 
+# plan
+PLAN = Path("metrics/plan.json")
+
 # tune
 TUNING = Path("metrics/tuning")
 

@@ -1,6 +1,7 @@
 """The checks: each refuses a checkpoint for one cause, saying what was expected and what to do."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import transformers
@@ -13,6 +14,7 @@ from stages.model import stock
 from stages.preflight.candidate import Candidate
 from stages.preflight.memory import fits_into_memory
 
+Check = Callable[[Candidate], None]
 LANGUAGE_MODEL = re.compile(r"For(CausalLM|ConditionalGeneration|\w+Text2Text)$|LMHead")
 ENCODER = re.compile(r"(Model|Encoder|Decoder|ForMaskedLM|ForPreTraining)$|LMHead")
 PURPOSES = {
@@ -148,7 +150,7 @@ def positions(found: Candidate) -> int | None:
     return most
 
 
-CHECKS = (
+CHECKS: tuple[Check, ...] = (
     known_to_transformers,
     unquantised,
     serves_the_objective,
@@ -159,18 +161,19 @@ CHECKS = (
 )
 
 
-def check(folder: Path, name: str, params: Params) -> None:
+def check(folder: Path, name: str, params: Params, checks: Sequence[Check] = CHECKS) -> None:
     """Refuse a checkpoint that cannot serve, by its small files alone.
 
     Args:
         folder: with config.json and the tokenizer's files; weights are not looked at.
         name: what the checkpoint is called in messages.
+        checks: those that are made.
 
     Raises:
         UserError: what was expected, what was found, and what to do.
     """
     found = Candidate(folder, name, params)
-    for each in CHECKS:
+    for each in checks:
         try:
             each(found)
         except UserError:

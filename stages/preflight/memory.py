@@ -5,6 +5,7 @@ import os
 import torch
 
 from stages.config.errors import UserError
+from stages.config.params import Train
 from stages.model import stock
 from stages.preflight.candidate import Candidate
 
@@ -13,13 +14,9 @@ GIB = 2**30
 
 def fits_into_memory(found: Candidate) -> None:
     """Weights alone that are larger than the memory cannot be trained on."""
-    params = found.params
-    quantisation = params.train.quantization
+    quantisation = found.params.train.quantization
     matrices, rest = weights(found)
-    wide = 4 if params.train.dtype == "float32" else 2  # bytes; `auto` may take either
-    narrow: float = wide
-    if quantisation.type != "none":  # and a constant for 64 weights, in 8 bits or in 32
-        narrow = 0.5 + (1 if quantisation.double else 4) / 64
+    narrow, wide = widths(found.params.train)
     needed = matrices * narrow + rest * wide
     where, memory = _memory()
     if needed > memory:
@@ -29,6 +26,15 @@ def fits_into_memory(found: Candidate) -> None:
             f"{memory / GIB:.1f} GiB: take a smaller checkpoint or a larger machine"
             + (", or set train.quantization.type to nf4" if quantisation.type == "none" else "")
         )
+
+
+def widths(train: Train) -> tuple[float, int]:
+    """Bytes of a weight in the layers' matrices, and of another."""
+    wide = 4 if train.dtype == "float32" else 2  # `auto` may take either
+    if train.quantization.type == "none":
+        return wide, wide
+    # And a constant for 64 weights, in 8 bits or in 32.
+    return 0.5 + (1 if train.quantization.double else 4) / 64, wide
 
 
 def weights(found: Candidate) -> tuple[int, int]:

@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from bench.throughput import agreement, kernels, lengths, published
 from bench.throughput.__main__ import FLOPS, main, override, prepare, require_agreement
-from bench.throughput.measure import Bench, load_paths, reference
-from bench.throughput.random_weights import linear_parameters, random_base, twin
+from bench.throughput.measure import Bench, load_paths, reference, twin
 from bench.throughput.stock import padded_share
 from stages.config.errors import UserError
 from stages.model.attention import segments
+from stages.planning.random_weights import linear_parameters, random_base
 from tests.support.places import REPO
 
 CPU = torch.device("cpu")

@@ -58,6 +58,8 @@ class _Answer(BaseHTTPRequestHandler):
         kind, _, rest = path.removeprefix("/api/models/").removeprefix(f"{MODEL}/").partition("/")
         if MODEL not in path:
             self._refuse(404, "RepoNotFound")
+        elif kind == "auth-check":
+            self._refuse(self.server.gated, "GatedRepo") if self.server.gated else self._json({})
         elif kind == "revision" and rest in ("main", COMMIT):
             self._json({"id": MODEL, "sha": COMMIT})
         elif kind == "tree" and rest == COMMIT:

@@ -1,7 +1,5 @@
 """A base of random weights, quantised on the device, of which the whole is never there in bf16."""
 
-import copy
-
 import torch
 from bitsandbytes.nn import Linear4bit, Params4bit
 from torch import nn
@@ -56,13 +54,6 @@ def _fill_quantised(
     _fill(module.to(dtype), base, device)
     weight = Params4bit(module.weight.data, requires_grad=False, **settings)
     module.weight = weight.to(device)  # quantised as it moves
-
-
-def twin(base: PreTrainedModel) -> PreTrainedModel:
-    """A copy that shares the quantised weights and owns the rest."""
-    shared = [m.weight for m in base.modules() if isinstance(m, Linear4bit)]
-    states = [weight.quant_state for weight in shared]
-    return copy.deepcopy(base, {id(each): each for each in (*shared, *states)})
 
 
 def linear_parameters(config: PreTrainedConfig) -> int:

@@ -1,0 +1,117 @@
+"""How fast a backbone trains and predicts on a device that is not here, from published rates.
+
+The time of a token is the sum of four parts, and that of an optimiser step has a fifth:
+
+- matrix products: 2 FLOPs a weight that a token meets in the forward pass, and as many in the
+  backward pass, since a frozen weight needs no gradient; at PRODUCTS of the device's peak;
+- attention: 4 FLOPs for each number of the queries and each token attended to, and 2.5 times that
+  in the backward pass; at ATTENTION of the peak, and less where a head is wide;
+- what moves: each number that a layer keeps goes through memory some PASSES times, for norms,
+  gates, residuals and the adapter;
+- de-quantising each row's matrices, once in each direction;
+- the host's part of an optimiser step, which only small backbones notice.
+
+Beside that, each fold takes a while to start.
+
+A recomputed layer computes its forward pass again. The constants are those of an H100, with
+Llama-3.1-8B, Gemma-2-9B, Qwen2.5-7B, Qwen3-8B, Gemma-3-12B and Gemma-3-270M (bench/THROUGHPUT.md);
+python -m bench.plan_check compares. Of other GPUs the same shares of their data sheets are taken.
+"""
+
+from dataclasses import dataclass
+
+from stages.planning.devices import Device
+from stages.planning.memory import numbers
+from stages.planning.shape import Shape
+from stages.training.memory import Plan
+
+TERA = 1e12
+PRODUCTS = 0.60
+ATTENTION, WIDE_ATTENTION, WIDE_HEAD = 0.17, 0.08, 256
+PASSES = 5.4
+BACKWARD = 2.5  # times the forward pass, of attention
+FORWARD = 1 / 3  # of what moves
+DEQUANTISED = 2.5  # bytes a weight: half of one is read, two are written
+HOST = 0.017  # seconds of a step
+# Seconds before a fold's first step: loading, gates, compiling and recording, as ten trainings of
+# Gemma-3-270M side by side took on an H100, 90 to 130; and on a CPU, where nothing is compiled.
+START, START_ON_CPU = 110, 30
+# Times as long as calculated, in training and in prediction: as gpt-oss-20b and Qwen3.5-9B were,
+# one measurement each.
+SLOWER = {"fast": (1.0, 1.0), "experts": (5.2, 4.2), "plain": (7.7, 4.3)}
+# How far off the range goes: on an H100, where it was checked, and elsewhere.
+CHECKED, UNCHECKED = 0.15, 0.35
+ROUGH = 1.0  # of ways that were measured once
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a token.
+
+    Attributes:
+        training, held_out: seconds of a token, in training and in prediction.
+        step: seconds of an optimiser step beside those of its tokens.
+        start: seconds of a fold before its first step.
+        error: the true time lies between 1 / (1 + error) and 1 + error times the expected one.
+        how: how it is known.
+    """
+
+    training: float
+    held_out: float
+    step: float
+    start: float
+    error: float
+    how: str
+
+
+def reckon(shape: Shape, device: Device, plan: Plan, span: float) -> Speed:
+    """The speed by calculation.
+
+    Args:
+        span: tokens that a token attends to, in the mean.
+    """
+    forward = _forward(shape, device, plan.row_tokens * 2, span)
+    again = plan.recomputed / shape.layers * _forward(shape, device, plan.row_tokens, span)
+    training = _training(shape, device, plan.row_tokens, span) + again
+    train_slower, predict_slower = SLOWER[shape.way]
+    return Speed(
+        training=training * train_slower,
+        held_out=forward * predict_slower,
+        step=HOST,
+        start=start(device.cuda),
+        error=_error(shape, device),
+        how="calculated from the rates of an H100",
+    )
+
+
+def start(cuda: bool) -> float:
+    """Seconds of a fold before its first step."""
+    return START if cuda else START_ON_CPU
+
+
+def _training(shape: Shape, device: Device, row: int, span: float) -> float:
+    products, attention, moves, dense = _parts(shape, device, row, span)
+    return 2 * products + (1 + BACKWARD) * attention + moves + 2 * dense
+
+
+def _forward(shape: Shape, device: Device, row: int, span: float) -> float:
+    products, attention, moves, dense = _parts(shape, device, row, span)
+    return products + attention + FORWARD * moves + dense
+
+
+def _parts(shape: Shape, device: Device, row: int, span: float) -> tuple[float, ...]:
+    """Seconds a token: products and attention forward, what moves in training, de-quantising."""
+    share = WIDE_ATTENTION if shape.head >= WIDE_HEAD else ATTENTION
+    peak, bandwidth = device.tflops * TERA, device.bandwidth * TERA
+    return (
+        2 * shape.active / (PRODUCTS * peak),
+        4 * span * shape.queries / (share * peak),
+        PASSES * 2 * numbers(shape) * shape.layers / bandwidth,
+        DEQUANTISED * shape.matrices / row / bandwidth,
+    )
+
+
+def _error(shape: Shape, device: Device) -> float:
+    if shape.way != "fast" or not device.packs:
+        return ROUGH
+    return CHECKED if "H100" in device.name else UNCHECKED
