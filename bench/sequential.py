@@ -18,24 +18,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from bench.error_rates import (
+from bench.error_rates import ARENA_EFFECT, BATCH, SIMULATIONS
+from stages.comparison import paired
+from stages.comparison.looks import ONLY, Look
+from stages.comparison.verdict import DELTA, by_intervals
+from stages.planning.worlds import (
     ARENA,
-    ARENA_EFFECT,
-    BATCH,
     FOLD_EFFECT,
     FOLDS,
     SAMPLE,
     SHARED,
-    SIMULATIONS,
     STEADY_EFFECT,
     World,
     effects,
     prompts,
     votes,
 )
-from stages.comparison import paired
-from stages.comparison.looks import ONLY, Look
-from stages.comparison.verdict import DELTA, by_intervals
 from stages.scoring.bootstrap import cluster_bootstrap
 from stages.settling.plan import Plan, Step, steps
 from stages.settling.standing import standing
