@@ -18,7 +18,8 @@ HEADER = (
 )
 
 # A CUDA build of torch brings these in versions of its own choice; the CPU build has none of them.
-CUDA = re.compile(r"(nvidia|cuda)-.+|triton")
+# DVCLive brings nvidia-ml-py with either.
+CUDA = re.compile(r"(nvidia|cuda)-(?!ml-py$).+|triton")
 
 
 def read(file: Path) -> list[Requirement]:

@@ -1,4 +1,4 @@
-"""Send a training's losses to MLflow while it runs: `train` starts this beside itself.
+"""Send a training's losses to MLflow and DVCLive while it runs: `train` starts this beside itself.
 
 Standard input must stay open as long as the training goes on, and may then say how it has ended:
 FINISHED or FAILED.
@@ -21,7 +21,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the training, and ends this, too
     if has_ended(sys.stdin, options.every):
         return
-    from stages.live.following import follow  # MLflow takes seconds to import
+    from stages.live.following import follow  # MLflow and DVC take seconds to import
 
     follow(options.file, sys.stdin, options.every)
 

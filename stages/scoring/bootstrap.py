@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 CHUNK = 500_000  # drawn clusters held at a time: 4 MB a working array, which stays in the cache
 
@@ -86,7 +87,8 @@ def cluster_bootstrap(
         weights = np.ones((len(values), 1))
     weighted = values * weights
     totals = _cluster_totals(np.hstack([weighted, weights]), clusters)
-    sums = _resampled_sums(totals, draws, np.random.default_rng(seed))
+    with threadpool_limits(1):  # its products are small: more threads wait for each other
+        sums = _resampled_sums(totals, draws, np.random.default_rng(seed))
     return sums[:, : weighted.shape[1]] / sums[:, weighted.shape[1] :]
 
 

@@ -4,6 +4,7 @@ A new one is a function in stages.scoring.scores and a line in `quality`.
 """
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from stages.config.params import Evaluate
 from stages.scoring import scores
 from stages.scoring.baselines import TITLES
-from stages.scoring.bootstrap import ENDS, bootstrap_columns
+from stages.scoring.bootstrap import ENDS, Interval, bootstrap_columns
 from stages.scoring.learning import beyond_baseline, learned
 from stages.votes.labels import Votes, votes_of
 
@@ -39,8 +40,15 @@ def evaluate(
     prior, calibrated = probabilities["prior"], probabilities["by_rule"]
     names = [name for name in (*TITLES, "backbone", "pooled") if name in probabilities]
     climbing = {name: probabilities[name] for name in names}
-    ladder = rungs(votes, climbing, groups, settings, seed)
-    found = intervals(gains(votes, probabilities, start), votes.weights, groups, settings, seed)
+    gained = {"rungs": over_prior(votes, climbing), "gains": gains(votes, probabilities, start)}
+    if "pooled" in climbing:
+        name = f"gain_over_{settings.pool}"
+        gained["pooled"] = pd.DataFrame({name: _over(votes, probabilities, settings.pool)})
+    # All on the same draws, which take longer than what is computed on them.
+    drawn = _bootstrap(pd.concat(gained, axis=1), votes.weights, groups, settings, seed)
+    by_part = {part: {name: drawn[part, name] for name in gained[part]} for part in gained}
+    ladder = _ladder(votes, climbing, by_part["rungs"])
+    found = _ends(by_part["gains"])
     found |= {f"gain_over_prior{end}": ladder["backbone"][f"gain_over_prior{end}"] for end in ENDS}
     low, high = (cast(float, found[f"gain_over_{start}{end}"]) for end in ("_low", "_high"))
     metrics = {
@@ -57,9 +65,7 @@ def evaluate(
         "baselines": {name: ladder[name]["log_loss"] for name in TITLES},
     }
     if "pooled" in ladder:
-        gained = {f"gain_over_{settings.pool}": _over(votes, probabilities, settings.pool)}
-        values = pd.DataFrame(gained)
-        over = intervals(values, votes.weights, groups, settings, seed)
+        over = _ends(by_part["pooled"])
         metrics["pooled"] = {"with": settings.pool, **ladder["pooled"], **over}
     return metrics, ladder
 
@@ -114,11 +120,22 @@ def intervals(
 
     None where a column is of NaN: what was not computed.
     """
+    return _ends(_bootstrap(values, weights, groups, settings, seed))
+
+
+def _bootstrap(
+    values: pd.DataFrame, weights: np.ndarray, groups: np.ndarray, settings: Evaluate, seed: int
+) -> dict:
+    """The interval of each column, by its name."""
     draws, confidence = settings.draws, settings.confidence
     found = bootstrap_columns(values.to_numpy(), groups, draws, confidence, seed, weights)
+    return dict(zip(values, found, strict=True))
+
+
+def _ends(found: Mapping[str, Interval]) -> dict[str, float | None]:
     return {
         f"{name}{end}": None if math.isnan(value) else value
-        for name, interval in zip(values, found, strict=True)
+        for name, interval in found.items()
         for end, value in zip(ENDS, interval, strict=True)
     }
 
@@ -136,19 +153,29 @@ def rungs(
         predictions: (n, C) probabilities by name, `prior` among them.
         groups: (n,) prompt group of each row, the clusters of the bootstrap.
     """
+    gained = over_prior(votes, predictions)
+    found = _bootstrap(gained, votes.weights, groups, settings, seed)
+    return _ladder(votes, predictions, found)
+
+
+def over_prior(votes: Votes, predictions: dict[str, np.ndarray]) -> pd.DataFrame:
+    """What each prediction gains on the class prior in log loss, row by row; a column each."""
     losses = {name: scores.example_losses(votes, p) for name, p in predictions.items()}
-    over_prior = np.column_stack([losses["prior"] - loss for loss in losses.values()])
-    draws, confidence = settings.draws, settings.confidence
-    found = bootstrap_columns(over_prior, groups, draws, confidence, seed, votes.weights)
+    return pd.DataFrame({name: losses["prior"] - loss for name, loss in losses.items()})
+
+
+def _ladder(
+    votes: Votes, predictions: dict[str, np.ndarray], gained: Mapping[str, Interval]
+) -> dict[str, dict[str, float]]:
     return {
         name: {
-            "log_loss": votes.mean(losses[name]),
-            "gain_over_prior": gain.mean,
-            "gain_over_prior_low": gain.low,
-            "gain_over_prior_high": gain.high,
-            "accuracy": scores.accuracy(votes, predictions[name]),
+            "log_loss": scores.log_loss(votes, probabilities),
+            "gain_over_prior": gained[name].mean,
+            "gain_over_prior_low": gained[name].low,
+            "gain_over_prior_high": gained[name].high,
+            "accuracy": scores.accuracy(votes, probabilities),
         }
-        for name, gain in zip(predictions, found, strict=True)
+        for name, probabilities in predictions.items()
     }
 
 

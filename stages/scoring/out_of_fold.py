@@ -2,7 +2,8 @@
 
 import unicodedata
 from collections import Counter
-from functools import partial
+from functools import cache, partial
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -97,9 +98,13 @@ def script(text: str, letters: int = 200) -> str:
     As Unicode names its letters, the three scripts of Japanese taken together with Chinese.
     """
     start = unicodedata.normalize("NFKC", text[: 5 * letters])  # full-width letters are Latin too
-    found = [char for char in start if char.isalpha()][:letters]
-    names = Counter(unicodedata.name(char, "other").split()[0].lower() for char in found)
+    names = Counter(map(_written_in, islice(filter(str.isalpha, start), letters)))
     if not names:
         return "none"
     most = names.most_common(1)[0][0]
     return "cjk" if most in JAPANESE else most
+
+
+@cache
+def _written_in(letter: str) -> str:
+    return unicodedata.name(letter, "other").split()[0].lower()

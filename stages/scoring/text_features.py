@@ -1,9 +1,9 @@
 """What words say of a battle: TF-IDF of its answers, in scripts with and without spaces."""
 
 import re
-from array import array
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from stages.counting.regression import Inputs
 LENGTH = 10.0
 MIN_DOCUMENTS, MAX_WORDS = 3, 20_000  # of the training answers
 LONGEST_GRAM = 3  # letters, in scripts without spaces
+BATCH = 1_000  # texts whose words are held at once
 
 WORD, CHARACTER = re.compile(r"\w\w+"), re.compile(r"\w")
 # Thai, Lao, Myanmar, Khmer, kana, Chinese: their letters and the marks in which they write vowels.
@@ -32,7 +33,8 @@ def words(text: str) -> list[str]:
     A text that has none of these gives its single characters: an answer may be "4".
     """
     text = text.lower()
-    grams = [gram for run in UNSPACED.findall(text) for gram in _grams(run)]
+    runs = () if text.isascii() else UNSPACED.findall(text)
+    grams = [gram for run in runs for gram in _grams(run)]
     spaced = UNSPACED.sub(" ", text) if grams else text
     return WORD.findall(spaced) + grams or CHARACTER.findall(text)
 
@@ -92,8 +94,8 @@ def count_words(texts: Iterable[str]) -> tuple[list[str], sp.csr_matrix]:
         The words in alphabetical order, without those of fewer than MIN_DOCUMENTS texts; and the
         counts, a column a word, as float32.
     """
-    columns: dict[str, int] = {}
-    matrix = _counts(texts, columns, known=False)
+    columns: defaultdict[str, int] = defaultdict(lambda: len(columns))
+    matrix = _counts(map(words, texts), columns)
     documents = matrix.getnnz(axis=0)
     kept = sorted(word for word, place in columns.items() if documents[place] >= MIN_DOCUMENTS)
     return kept, matrix[:, [columns[word] for word in kept]]
@@ -101,19 +103,23 @@ def count_words(texts: Iterable[str]) -> tuple[list[str], sp.csr_matrix]:
 
 def count_known_words(texts: Iterable[str], known: Iterable[str]) -> sp.csr_matrix:
     """How often each of the known words stands in each text, a column a word, float32."""
-    return _counts(texts, {word: place for place, word in enumerate(known)}, known=True)
+    columns = {word: place for place, word in enumerate(known)}
+    return _counts(([w for w in words(text) if w in columns] for text in texts), columns)
 
 
-def _counts(texts: Iterable[str], columns: dict[str, int], known: bool) -> sp.csr_matrix:
-    """Counts by column; words without a column get one, unless only known ones are counted."""
-    ends, places, counts = array("q", [0]), array("i"), array("i")
-    for text in texts:
-        found = Counter(word for word in words(text) if not known or word in columns)
-        places.extend([columns.setdefault(word, len(columns)) for word in found])
-        counts.extend(found.values())
-        ends.append(len(places))
-    values = np.array(counts, dtype=np.float32), np.array(places), np.array(ends)
-    return sp.csr_matrix(values, shape=(len(ends) - 1, len(columns)))
+def _counts(texts: Iterator[list[str]], columns: Mapping[str, int]) -> sp.csr_matrix:
+    """Counts by column; those of a text are in the order in which its words first stand in it."""
+    parts = []
+    while batch := list(islice(texts, BATCH)):
+        lengths = list(map(len, batch))
+        rows = np.repeat(np.arange(len(batch)), lengths)
+        places = np.fromiter(map(columns.__getitem__, chain.from_iterable(batch)), np.int64)
+        codes, cells = pd.factorize(rows << 32 | places)  # a number for each row and column
+        ends = np.bincount(cells >> 32, minlength=len(batch))
+        parts.append((np.bincount(codes), (cells & (2**32 - 1)).astype(np.int32), ends))
+    counts, places, ends = (np.concatenate(part) for part in zip(*parts, strict=True))
+    values = counts.astype(np.float32), places, np.append(0, ends.cumsum())
+    return sp.csr_matrix(values, shape=(len(ends), len(columns)))
 
 
 def _frequent(documents: np.ndarray) -> np.ndarray:

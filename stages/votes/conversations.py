@@ -12,6 +12,7 @@ from itertools import takewhile
 from stages.votes.rows import BadRow
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, or a byte that is no text
+JSON = json.JSONDecoder(strict=False)  # line breaks may stand in texts as they are
 USERS = ("user", "human", "prompter")
 SYSTEMS = ("system", "developer")
 TOOLS = ("tool", "function", "ipython")
@@ -91,7 +92,7 @@ def listed(value: object) -> object:
     if not value.lstrip().startswith("["):
         return None
     try:
-        return json.loads(value, strict=False)
+        return JSON.decode(value)
     except (ValueError, RecursionError):
         pass
     try:
@@ -325,6 +326,8 @@ def aligned(
 
 def clean(text: str, mended: Counter[str]) -> str:
     """A text that UTF-8 has bytes for."""
+    if text.isascii():
+        return text
     text, replaced = SURROGATE.subn("\ufffd", text)
     mended["replaced_surrogates"] += replaced
     return text

@@ -1,4 +1,7 @@
-"""What a training tells reaches MLflow while it runs: on a SQLite database, and over HTTP."""
+"""What a training tells reaches MLflow and DVCLive's files while it runs.
+
+MLflow is here a SQLite database, and a server over HTTP.
+"""
 
 import os
 import subprocess
@@ -6,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -71,6 +75,12 @@ def only_run() -> Run:
     return run
 
 
+def in_files(folder: Path) -> dict[str, list[float]]:
+    """The columns of DVCLive's file of the training loss."""
+    file = folder / "dvclive/fold-0/plots/metrics/training_loss.tsv"
+    return pd.read_csv(file, sep="\t").to_dict("list")
+
+
 def steps_of(run: Run) -> list[int]:
     history = MlflowClient(store.uri()).get_metric_history(run.info.run_id, "training_loss")
     return [point.step for point in history]
@@ -93,6 +103,7 @@ def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(her
     first = only_run()
     assert "INFO mlflow" not in output
     assert first.info.status == "KILLED" and steps_of(first) == [1, 2, 3, 4, 5]
+    assert in_files(here)["step"] == [1, 2, 3, 4, 5]
     assert first.data.params["train.objective"] == "classify"
 
     resumed = start(workspace.path, "-c", WAITING, "0")
@@ -102,6 +113,8 @@ def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(her
     assert run.info.run_id == first.info.run_id and run.info.status == "FINISHED"
     assert steps_of(run) == [1, 2, 3, 4, 5, 6]
     assert run.data.tags["fingerprint"] == workspace.summary()["fingerprint"]
+    losses = workspace.curves()[["step", "training_loss"]].dropna().to_dict("list")
+    assert in_files(here) == losses and losses["step"] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_server_that_was_away_gets_all_when_it_is_back(here, monkeypatch):
@@ -114,11 +127,13 @@ def test_a_server_that_was_away_gets_all_when_it_is_back(here, monkeypatch):
     warning = follower.stdout.readline()
     assert warning.startswith("warning: http://***@127.0.0.1") and "hunter2" not in warning
     assert "The training goes on." in follower.stdout.readline()
+    assert in_files(here)["step"] == [1, 2]
     progress.append(file, point(3))
     with Server(here / "server", port).serving():
         wait_for_a_run()
         follower.communicate("FAILED", timeout=60)
         assert only_run().info.status == "FAILED" and steps_of(only_run()) == [1, 2, 3]
+    assert in_files(here) == {"step": [1, 2, 3], "training_loss": [1.09, 1.08, 1.07]}
 
 
 def wait_for_a_run() -> None:
@@ -147,4 +162,4 @@ def test_a_training_that_ends_before_the_first_sending_opens_no_run(here):
     follower = start(here, "-m", "stages.follow", str(file), "--every", "60")
     output, _ = follower.communicate("FINISHED", timeout=60)
     assert follower.returncode == 0 and output == ""
-    assert not (here / "mlflow.db").exists()
+    assert not (here / "mlflow.db").exists() and not (here / "dvclive").exists()

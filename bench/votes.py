@@ -1,12 +1,14 @@
-"""Time the stages prepare, split and baselines on 120,000 votes.
+"""Time the stages that need no backbone, and evaluate, on as many votes as the competition has.
 
-    python -m bench.votes_120k VOTES [--rows 120000] [--stages prepare split baselines]
+    python -m bench.votes VOTES [--rows 57477] [--stages prepare split baselines evaluate]
 
 Makes the votes from those of VOTES (.csv or .csv.gz) again and again. Each row gets its own
 id, and a number after its first prompt, so that no two prompts are equal. Each answer is cut in two
-and joined the other way round, with a word of its own between. All rows go into five folds.
+and joined the other way round, with a word of its own between. All rows go into five folds. For
+`evaluate` a backbone's predictions are made up; nothing is trained.
 Prints each stage's seconds, those of the processor, and its peak memory. Limits, on two cores that
-do nothing else: 300 s for all three together, and 4 GiB.
+do nothing else: 120 s for prepare, split, baselines and evaluate together, and 3 GiB, with 57,477
+votes; 4 GiB for prepare and split with 500,000.
 """
 
 import argparse
@@ -22,10 +24,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import yaml
 
 REPO = Path(__file__).resolve().parent.parent
-STAGES = ("prepare", "split", "baselines")
+STAGES = ("prepare", "split", "baselines", "evaluate")
+FOLDS = [0, 1, 2, 3, 4]
+CURVES = """\
+step,epoch,training_loss,validation_loss,lr,grad_norm
+1,0.1,1.0986,,0.0,1.0
+10,1.0,1.05,1.04,0.0001,1.0
+"""
 
 
 def resample(votes: Path, raw: Path, rows: int) -> None:
@@ -57,6 +67,33 @@ def _altered(answer: str, number: int, dice: random.Random) -> str:
     return json.dumps(turns)
 
 
+def make_up_predictions(folder: Path) -> None:
+    """Write what the folds' trainings leave behind: logits by chance, a little for the vote."""
+    (folder / "data/predictions").mkdir(parents=True)
+    (folder / "metrics/folds").mkdir(parents=True)
+    battles = pd.read_parquet(folder / "data/prepared/battles.parquet", columns=["id", "label"])
+    battles = battles.merge(pd.read_parquet(folder / "data/folds/folds.parquet"), on="id")
+    summary = json.loads((REPO / "metrics/provenance.json").read_text(encoding="utf-8"))[0]
+    for fold in FOLDS:
+        rows = battles[battles.fold == fold]
+        name = f"fold-{fold}"
+        logits(rows, fold).to_parquet(folder / f"data/predictions/{name}.parquet", index=False)
+        text = json.dumps(summary | {"fold": fold})
+        (folder / f"metrics/folds/{name}.json").write_text(text, encoding="utf-8")
+        (folder / f"metrics/folds/{name}.csv").write_text(CURVES, encoding="utf-8")
+
+
+def logits(rows: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Made-up logits of both orders: chance, and something for the vote."""
+    dice = np.random.default_rng(fold)
+    votes = np.eye(3)[rows.label]
+    found = pd.DataFrame({"id": rows.id, "tokens": 500, "tokens_dropped": 0})
+    for order in ("ab", "ba"):
+        names = [f"{order}_{label}" for label in ("a", "b", "tie")]
+        found[names] = dice.normal(size=votes.shape) / 2 + votes / 2
+    return found
+
+
 def run(stage: str, folder: Path) -> tuple[float, float, float]:
     """Run a stage in a process of its own: its seconds, the processor's, and its peak in GiB."""
     start = time.perf_counter()
@@ -76,12 +113,12 @@ def run(stage: str, folder: Path) -> tuple[float, float, float]:
 def parse() -> argparse.Namespace:
     """The arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.votes_120k",
+        prog="python -m bench.votes",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("votes", type=Path, help="a file of votes, .csv or .csv.gz")
-    parser.add_argument("--rows", type=int, default=120_000)
+    parser.add_argument("--rows", type=int, default=57_477)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     return parser.parse_args()
 
@@ -91,7 +128,7 @@ def main() -> None:
     arguments = parse()
     params = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
     params["data"]["raw"] = "raw.csv"
-    params["split"]["folds"] = [0, 1, 2, 3, 4]
+    params["split"]["folds"] = FOLDS
     params["scales"][params["scale"]]["rows"] = None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -101,6 +138,8 @@ def main() -> None:
         print(f"{arguments.rows} rows, {size:.0f} MB", flush=True)
         found = []
         for stage in arguments.stages:
+            if stage == "evaluate":
+                make_up_predictions(folder)
             found.append(run(stage, folder))
             print(f"{stage}: {shown(*found[-1])}", flush=True)
         seconds, busy, peaks = zip(*found, strict=True)
