@@ -10,7 +10,7 @@ from stages.planning import obstacles
 from stages.planning.checkpoint import Here, any_tokenizer, find, save_configuration
 from stages.planning.devices import Device
 from stages.planning.memory import plan_for
-from stages.planning.shape import Shape, shape
+from stages.planning.shape import NoShape, Shape, shape
 from stages.planning.speed import Speed, reckon
 from stages.planning.tokens import (
     ERROR_OF_ANOTHER,
@@ -83,6 +83,8 @@ def look(params: Params, own: Votes, joined: list[Votes], device: Device, steps:
             fit_longer = _if_it_fits(sizes, twice_as_long(params), device, longer.lengths)
             if steps and device.here and _short(fit.speed, params, load.lengths):
                 fit, fit_longer = _tried(found, params, load.lengths, fit, fit_longer)
+    except NoShape as error:
+        unknown.append(str(error))
     except GateFailed as error:  # of random weights, which says little of a checkpoint's own
         unknown.append(f"what a few steps of {here.name} would show: {error}")
     except UserError as error:

@@ -10,8 +10,10 @@ from stages.planning.backbone import Backbone, Fit, look, twice_as_long
 from stages.planning.devices import device_for
 from stages.planning.memory import GIB, shares
 from stages.planning.power import Design
+from stages.planning.shape import Shape
 from stages.planning.votes import Votes, own_votes
 from stages.planning.work import Load, fold
+from stages.training.memory import Plan
 from stages.tuning.overrides import overridden
 
 HOUR = 3600
@@ -91,18 +93,22 @@ def _votes(params: Params, own: Votes, joined: Sequence[Votes]) -> dict:
 
 
 def _backbone(found: Backbone, wish: Wish) -> dict:
+    memory = time = longer = None
+    params = found.params
+    if found.shape and found.fit:
+        memory = _memory(found.shape, params, found.fit.plan)
+        time = _time(found, found.fit, found.load, params, wish)
+    if found.fit_longer:
+        longer = _time(found, found.fit_longer, found.longer, twice_as_long(params), wish)
     return {
         "model": found.params.model,
         "checkpoint": found.here.name,
         "configuration": found.here.shape or ("its own" if found.here.folder else None),
         "tokens": _tokens(found),
-        "memory": _memory(found) if found.fit else None,
-        "time": _time(found, found.fit, found.load, found.params, wish) if found.fit else None,
-        "time_at_twice": _time(
-            found, found.fit_longer, found.longer, twice_as_long(found.params), wish
-        )
-        if found.fit_longer
-        else None,
+        "way": found.shape and found.shape.way,
+        "memory": memory,
+        "time": time,
+        "time_at_twice": longer,
     }
 
 
@@ -121,16 +127,14 @@ def _tokens(found: Backbone) -> dict:
     }
 
 
-def _memory(found: Backbone) -> dict:
-    assert found.fit and found.shape
-    plan = found.fit.plan
+def _memory(shape: Shape, params: Params, plan: Plan) -> dict:
     return {
         "layers": plan.layers,
         "recomputed": plan.recomputed,
         "row_tokens": plan.row_tokens,
         "peak": plan.peak / GIB,
         "limit": plan.limit / GIB,
-        **{name: size / GIB for name, size in shares(found.shape, found.params, plan).items()},
+        **{name: size / GIB for name, size in shares(shape, params, plan).items()},
     }
 
 

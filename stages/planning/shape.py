@@ -48,8 +48,26 @@ class Shape:
     way: Way
 
 
+class NoShape(Exception):
+    """What is not known of a checkpoint whose parts are called otherwise than most."""
+
+
 def shape(found: Candidate) -> Shape:
-    """The shape of a checkpoint, adapted as its params ask."""
+    """The shape of a checkpoint, adapted as its params ask.
+
+    Raises:
+        NoShape: its configuration or its layers are of a kind that is not known here.
+    """
+    try:
+        return _shape(found)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise NoShape(
+            f"how large {found.name} is: a {found.config.model_type} is built otherwise than most "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _shape(found: Candidate) -> Shape:
     model, text, train = found.model, found.text, found.params.train
     layers = stock.decoder_layers(model)
     matrices, rest = weights(found)
@@ -61,8 +79,6 @@ def shape(found: Candidate) -> Shape:
         for layer, of_layer in zip(layers, sizes, strict=True)
     ]
     attending = [layer for layer in layers if hasattr(layer, "self_attn")]
-    heads = text.num_attention_heads
-    head = getattr(text, "head_dim", None) or text.hidden_size // heads
     stacked = any(stock.stacked(name, module) for name, module in layers.named_modules())
     plain = found.kind == "encoder" or len(attending) < len(layers)
     with torch.device("meta"):
@@ -76,8 +92,8 @@ def shape(found: Candidate) -> Shape:
         active=sum(m.times * m.inputs * m.outputs for of_layer in sizes for m in of_layer),
         trained=sum(p.numel() for p in adapted.parameters() if p.requires_grad),
         kept=sum(kept) / len(layers),
-        queries=heads * head * (len(attending) or len(layers)),
-        head=head,
+        queries=sum(_queries(of_layer, text.hidden_size) for of_layer in sizes),
+        head=max((getattr(layer.self_attn, "head_dim", 0) for layer in attending), default=0),
         way="plain" if plain else "experts" if stacked else "fast",
     )
 
@@ -102,10 +118,26 @@ def _matrices(layer: nn.Module, share: float) -> Iterator[Matrix]:
     for name, module in layer.named_modules():
         if name in linear:
             times = share if EXPERTS.search(name) else 1.0
-            yield Matrix(name, module.in_features, module.out_features, times)
+            inputs, outputs = _widths(module)
+            yield Matrix(name, inputs, outputs, times)
         for own in stock.stacked(name, module):
-            experts, inputs, outputs = getattr(module, own).shape
-            yield Matrix(f"{name}.{own}", inputs, outputs, share * experts)
+            of_all = getattr(module, own)
+            *_, inputs, outputs = of_all.shape
+            yield Matrix(
+                f"{name}.{own}", inputs, outputs, share * of_all.numel() / inputs / outputs
+            )
+
+
+def _widths(module: nn.Module) -> tuple[int, int]:
+    """Of a linear module's inputs and outputs; Conv1D, as GPT-2 has it, calls them otherwise."""
+    if hasattr(module, "nx"):
+        return module.nx, module.nf
+    return module.in_features, module.out_features
+
+
+def _queries(matrices: list[Matrix], hidden: int) -> int:
+    """The width of a layer's queries; that between the layers where no matrix is called so."""
+    return next((m.outputs for m in matrices if m.module.endswith("q_proj")), hidden)
 
 
 def _share_of_experts(text: PreTrainedConfig) -> float:
@@ -132,7 +164,7 @@ def _kept(layer: nn.Module, matrices: list[Matrix], hidden: int) -> float:
     norms = [
         (name, module)
         for name, module in layer.named_modules()
-        if "Norm" in type(module).__name__ and hasattr(module, "weight")
+        if "Norm" in type(module).__name__ and getattr(module, "weight", None) is not None
     ]
     wide = [name for name, module in norms if module.weight.numel() == hidden]
     total += max(len(wide) - 2, 0) * hidden

@@ -7,6 +7,10 @@ from stages.runs.reckoning import in_words
 
 CASES = {"best": "the fold effect falls with the votes", "worst": "it stays as measured"}
 UNKNOWN = "–"
+WAYS = {  # but for the fast one
+    "plain": "is taken to go the plain way, of which one backbone was measured",
+    "experts": "has experts, whose layers are not compiled; one such backbone was measured",
+}
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def _hours(plan: dict) -> Table:
     ]
     notes = [
         *sorted({f"The speed is {each['time']['how']}." for each in found if each["time"]}),
+        *(f"{each['checkpoint']} {WAYS[each['way']]}." for each in found if each["way"] in WAYS),
         "The start of a fold is its loading, gates and compiling; large backbones take longer.",
     ]
     title = "Time of all folds and seeds"

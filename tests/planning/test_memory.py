@@ -4,15 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import CONFIG_MAPPING
 
 from bench import plan_check
+from bench.architectures.tiny import tiny_config
 from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.planning import published
 from stages.planning.checkpoint import Here, find
 from stages.planning.devices import CARDS, GPUS, Device, device_for
 from stages.planning.memory import GIB, plan_for, shares
-from stages.planning.shape import Shape, shape
+from stages.planning.shape import NoShape, Shape, shape
 from stages.planning.speed import HOST, reckon
 from stages.preflight.candidate import Candidate
 from stages.training.memory import Plan
@@ -67,6 +69,22 @@ def test_a_published_shape_needs_no_files(tmp_path, params, name, way, active):
     published.configuration(name).save_pretrained(tmp_path)
     found = shape(Candidate(tmp_path, name, params))
     assert found.way == way and found.active == pytest.approx(active, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "way"),
+    [("gpt2", "plain"), ("mamba", "plain"), ("gemma4_text", "fast"), ("mixtral", "experts")],
+)
+def test_layers_may_be_built_otherwise(tmp_path, params, model_type, way):
+    tiny_config(CONFIG_MAPPING[model_type]).save_pretrained(tmp_path)
+    found = shape(Candidate(tmp_path, model_type, params))
+    assert found.way == way and found.active > 0 and found.kept > 0 and found.trained > 0
+
+
+def test_a_checkpoint_of_which_no_shape_is_seen_is_told_in_words(tmp_path, params):
+    tiny_config(CONFIG_MAPPING["blt"]).save_pretrained(tmp_path)
+    with pytest.raises(NoShape, match="how large maker/blt is: a blt is built otherwise"):
+        shape(Candidate(tmp_path, "maker/blt", params))
 
 
 @pytest.mark.parametrize(
