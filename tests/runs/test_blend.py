@@ -244,7 +244,7 @@ def test_what_cannot_be_blended_is_told(here, capsys, arguments, message):
     ("settings", "message"),
     [
         ({"rows": 120}, "rows differ: 240 in {a}; 120 in {b}"),
-        ({"folds": 4}, "the votes or their folds differ between {a} and {b}"),
+        ({"folds": 4}, "the folds evaluated differ: 3 in {a}; 4 in {b}"),
         ({"classes": 2}, "the classes differ: a and b and tie in {a}; a and b in {b}"),
     ],
 )
