@@ -7,7 +7,6 @@ Where none has to be, what is left holds the base's de-quantised weights, so tha
 compute them again.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -26,7 +25,6 @@ from stages.model.sharding import sharded
 
 MARGIN = 0.95  # share of the memory to plan with: fragments, and rows of another mix
 DENSE = 0.9  # share of that which de-quantised weights may fill: they save little, and stay
-OF_RAM = 1 / 8  # what they may take of a machine's memory, on the CPU
 Peak = Callable[[int, int], int | None]
 
 
@@ -95,11 +93,11 @@ def fit(
 
 
 def keep_weights(model: PeftModel, compute: Compute, plan: Plan) -> Plan:
-    """Keep the de-quantised weights of as many layers as there is room for."""
-    if compute.device.type == "cpu":
-        room = int(OF_RAM * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    else:
-        room = int(DENSE * plan.limit) - plan.peak
+    """Keep the de-quantised weights of as many layers as there is room for.
+
+    On the CPU none are: to read them takes as long there as to compute them.
+    """
+    room = int(DENSE * plan.limit) - plan.peak
     # FlexAttention fails where layers are compiled once more, as they are for these weights.
     if sharded(model) or model.config._attn_implementation == FLEX:
         return plan
@@ -110,7 +108,7 @@ def keep_weights(model: PeftModel, compute: Compute, plan: Plan) -> Plan:
             break
         keep_dense(layer)
         kept, taken = kept + 1, taken + size
-    return replace(plan, dense=kept, peak=plan.peak + taken if plan.limit else 0)
+    return replace(plan, dense=kept, peak=plan.peak + taken)
 
 
 def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens: int) -> Plan:
