@@ -9,7 +9,7 @@ from stages.comparison.compare import compare
 from stages.comparison.looks import ONLY, read_look
 from stages.comparison.words import text
 from stages.config.errors import UserError, stage
-from stages.config.outputs import require_writable
+from stages.config.outputs import require_json
 from stages.config.paths import COMPARISON
 from stages.pages.page import write_comparison
 from stages.runs.finished import fetch, require_known
@@ -25,10 +25,11 @@ def main() -> None:
     if len(set(arguments.runs)) < 2:
         named = ", ".join(arguments.runs) or "none"
         raise UserError(
-            f"expected the names of two runs or more, as `dvc exp list` gives them, found {named}"
+            "expected the names of two different runs or more, as `dvc exp list` gives them, found "
+            f"{named}"
         )
     look = read_look(arguments.look) if arguments.look else ONLY
-    require_writable(arguments.output)
+    require_json(arguments.output)
     for name in arguments.runs:  # before the first is fetched, which may take a while
         require_known(name)
     found = [fetch(name) for name in arguments.runs]

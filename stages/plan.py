@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.config.errors import UserError, stage
 from stages.config.json_files import write_json
-from stages.config.outputs import require_writable
+from stages.config.outputs import require_json
 from stages.config.paths import PLAN
 from stages.config.root import state
 from stages.devices import gpus
@@ -21,7 +21,7 @@ from stages.devices import gpus
 def main() -> None:
     """Plan, print and write."""
     options = _options()
-    require_writable(options.output)
+    require_json(options.output)
     with nullcontext() if options.device else gpus.taken(1, state() / "gpus"):
         from stages.pages.planning import write_plan  # these look for the GPU
         from stages.planning.plan import Wish, draw_up, read_params
@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
     add("--device", metavar="NAME", help=told)
     add("--price", type=_above_zero, metavar="AMOUNT", help="of an hour of the device")
     told = "that each backbone is trained with; default: 1"
-    add("--seeds", type=int, choices=range(1, 100), default=1, metavar="COUNT", help=told)
+    add("--seeds", type=_count, default=1, metavar="COUNT", help=told)
     told = "say which votes, folds and seeds find this difference of log loss at the least cost"
     add("--find", type=_above_zero, metavar="DIFFERENCE", help=told)
     told = "calculate the speed, even where the device is here and a few steps could show it"
@@ -67,10 +67,19 @@ def _names(given: str) -> list[str]:
 
 
 def _above_zero(given: str) -> float:
-    value = float(given)
-    if value <= 0:
+    try:
+        value = float(given)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {given}")
     return value
+
+
+def _count(given: str) -> int:
+    if not given.isdecimal() or not int(given):
+        raise argparse.ArgumentTypeError(f"expected a number such as 3, found {given}")
+    return int(given)
 
 
 if __name__ == "__main__":

@@ -13,3 +13,10 @@ def require_writable(output: Path) -> None:
         raise UserError(
             f"--output: expected a place that can be written, found {output}, and {there} cannot be"
         )
+
+
+def require_json(output: Path) -> None:
+    """Raise a UserError unless it names a JSON file, beside which a page gets the ending .html."""
+    if output.suffix != ".json":
+        raise UserError(f"--output: expected a name that ends in .json, found {output}")
+    require_writable(output)

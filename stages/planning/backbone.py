@@ -70,8 +70,9 @@ def look(params: Params, own: Votes, joined: list[Votes], device: Device, steps:
     here = find(params.checkpoint)
     counter = counter_for(here, params)
     load, longer = _loads(own, joined, counter, params)
-    refused, not_told = obstacles.closed(here, params.checkpoint.source)
-    stops, unknown = [s for s in (refused,) if s], [u for u in (not_told,) if u]
+    told = obstacles.closed(here, params.checkpoint.source), obstacles.no_flash4(params, device)
+    stops = [stop for stop, _ in told if stop]
+    unknown = [unknown for _, unknown in told if unknown]
     sizes, fit, fit_longer = None, None, None
     try:
         found = _candidate(here, params)
@@ -133,7 +134,8 @@ def _candidate(here: Here, params: Params) -> Candidate | None:
 def _no_configuration(here: Here, params: Params) -> str:
     size = params.budget.size
     return (
-        f"how large {here.name} is: its config.json is not here. Run "
+        f"how large {here.name} is, and whether it can serve {params.train.objective}: its "
+        "config.json is not here. Run "
         f"`dvc exp run -S model={params.model} weights`, or put its small files in a folder and "
         f"name that in backbones.{params.model}.{size} as `folder:`"
     )

@@ -37,6 +37,11 @@ class Device:
         """Whether it is a GPU."""
         return not self.name.startswith("CPU")
 
+    @property
+    def hopper(self) -> bool:
+        """Whether it is a GPU of the H100's generation."""
+        return any(name in self.name for name in ("H100", "H200"))
+
 
 # Sources: NVIDIA's data sheets of each, without sparsity. GeForce cards sum in float32 at half the
 # rate, which is counted here. Memory is what PyTorch shows, which is less than what is sold.

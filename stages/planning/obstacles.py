@@ -9,6 +9,7 @@ from huggingface_hub import HfApi, errors
 from stages.config.params import Hub, Params
 from stages.config.root import state
 from stages.planning.checkpoint import Here
+from stages.planning.devices import Device
 from stages.planning.shape import Shape
 from stages.preflight.checks import CHECKS, check, embeds_its_tokens, fits_into_memory
 
@@ -54,6 +55,18 @@ def closed(here: Here, source: object) -> tuple[str | None, str | None]:
     except (errors.OfflineModeIsEnabled, httpx2.HTTPError, OSError):
         return None, f"whether the hub lets you read {source.id}: it could not be asked"
     return None, None
+
+
+def no_flash4(params: Params, device: Device) -> tuple[str | None, str | None]:
+    """Whether FlashAttention 4 was asked for and cannot be had; as `closed` tells."""
+    if params.train.attention != "flash4":
+        return None, None
+    if not device.hopper:
+        return (
+            f"train.attention is flash4, which needs a GPU of the H100's generation; the device is "
+            f"{device.name}: set it to auto"
+        ), None
+    return None, "whether the package flash-attn-4 is installed where it will train"
 
 
 def full(shapes: list[tuple[Here, Shape]], folds: int, seeds: int) -> str | None:

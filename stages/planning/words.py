@@ -108,6 +108,11 @@ def _counted(plan: dict) -> str:
     if not sample:
         return "All votes are counted."
     error = max(each["tokens"]["error_of_sample"] for each in plan["backbones"])
+    if sample > plan["votes"]["count"]:  # the scale uses fewer than were counted
+        return (
+            f"{sample:,} votes of the file are counted, and stand for those that the scale draws; "
+            f"their mean may be {2 * error:.1%} off."
+        )
     return (
         f"{sample:,} votes, drawn at random, are counted and stand for all; their mean may be "
         f"{2 * error:.1%} off."

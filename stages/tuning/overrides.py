@@ -38,7 +38,9 @@ def _apply(path: Path, overrides: list[str]) -> None:
         apply_overrides(path, overrides)
     except DvcException as error:
         cause = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+        several = any(each.startswith("model=") and "," in each for each in overrides)
         raise UserError(
             f"expected -S KEY=VALUE with a key of {PARAMS}, as `dvc exp run` takes it, found "
-            f"{' '.join(overrides)}: {cause}. (Several backbones: --models)"
+            f"{' '.join(overrides)}: {cause}"
+            + (". (Several backbones: --models)" if several else "")
         ) from None

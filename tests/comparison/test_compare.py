@@ -307,4 +307,4 @@ def test_one_name_is_not_enough(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["compare", "llama"])
     with pytest.raises(SystemExit):
         command.main()
-    assert "expected the names of two runs or more" in capsys.readouterr().err
+    assert "expected the names of two different runs or more" in capsys.readouterr().err

@@ -151,7 +151,7 @@ def test_another_tokenizer_counts_where_its_own_is_not_here(run):
 def test_a_checkpoint_of_which_nothing_is_here_is_not_known(run):
     found, printed = run("--device", "h100", "--models", "granite")
     assert found["backbones"][0]["time"] is None and found["stops"] == []
-    assert "how large ibm-granite/granite-4.0-350m is: its config.json is not here" in printed
+    assert "how large ibm-granite/granite-4.0-350m is, and whether it can serve " in printed
     assert "it could not be asked" in printed  # the hub: HF_HUB_OFFLINE is 1
 
 
@@ -257,3 +257,34 @@ def test_the_page_is_read_on_a_phone(run, folder, browser, theme):
     drawn = "[...document.querySelectorAll('svg desc')].map(e => e.textContent)"
     assert any("tiny-gemma" in words for words in tab.evaluate(drawn))
     context.close()
+
+
+@pytest.mark.parametrize(("device", "status"), [("t4", "stops"), ("h100", "unknown")])
+def test_flash_attention_4_stops_what_cannot_have_it(run, device, status, capsys):
+    wanted = ["-S", "train.attention=flash4", "--device", device]
+    told = {"stops": "needs a GPU of the H100's generation", "unknown": "flash-attn-4 is installed"}
+    if status == "stops":
+        with pytest.raises(SystemExit):
+            run(*wanted)
+    else:
+        run(*wanted)
+    plan = json.loads(Path("metrics/plan.json").read_text(encoding="utf-8"))
+    assert [told[status] in each for each in plan[status]].count(True) == 1
+
+
+def test_only_a_json_file_is_written_over(run, folder, capsys):
+    before = (folder / "params.yaml").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run("--output", "params.yaml")
+    assert "expected a name that ends in .json, found params.yaml" in capsys.readouterr().err
+    assert (folder / "params.yaml").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [("--price", "much", "a number above 0"), ("--seeds", "0", "a number such as 3")],
+)
+def test_a_wrong_number_is_told(run, capsys, option, value, told):
+    with pytest.raises(SystemExit):
+        run(option, value)
+    assert f"{option}: expected {told}, found {value}" in capsys.readouterr().err
