@@ -9,6 +9,7 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
+from stages.config.arguments import above_zero, count, names
 from stages.config.errors import UserError, stage
 from stages.config.json_files import write_json
 from stages.config.outputs import require_json
@@ -48,38 +49,18 @@ def _options() -> argparse.Namespace:
     told = "as `dvc exp run` takes it"
     add("-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help=told)
     told = "several backbones; default: the model of params.yaml"
-    add("--models", type=_names, default=[], metavar="A,B", help=told)
+    add("--models", type=names, default=[], metavar="A,B", help=told)
     told = "such as h100, a100, rtx4090, l4, a10g or t4; default: the GPU or CPU that is here"
     add("--device", metavar="NAME", help=told)
-    add("--price", type=_above_zero, metavar="AMOUNT", help="of an hour of the device")
+    add("--price", type=above_zero, metavar="AMOUNT", help="of an hour of the device")
     told = "that each backbone is trained with; default: 1"
-    add("--seeds", type=_count, default=1, metavar="COUNT", help=told)
+    add("--seeds", type=count, default=1, metavar="COUNT", help=told)
     told = "say which votes, folds and seeds find this difference of log loss at the least cost"
-    add("--find", type=_above_zero, metavar="DIFFERENCE", help=told)
+    add("--find", type=above_zero, metavar="DIFFERENCE", help=told)
     told = "calculate the speed, even where the device is here and a few steps could show it"
     add("--no-steps", action="store_true", help=told)
     add("--output", type=Path, default=PLAN, help=f"default: {PLAN}")
     return parser.parse_args()
-
-
-def _names(given: str) -> list[str]:
-    return [name.strip() for name in given.split(",")]
-
-
-def _above_zero(given: str) -> float:
-    try:
-        value = float(given)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {given}")
-    return value
-
-
-def _count(given: str) -> int:
-    if not given.isdecimal() or not int(given):
-        raise argparse.ArgumentTypeError(f"expected a number such as 3, found {given}")
-    return int(given)
 
 
 if __name__ == "__main__":

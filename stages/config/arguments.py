@@ -11,3 +11,21 @@ def names(given: str) -> list[str]:
             f"expected different names such as llama,gemma, found {given!r}"
         )
     return found
+
+
+def above_zero(given: str) -> float:
+    """A number such as a price."""
+    try:
+        value = float(given)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {given}")
+    return value
+
+
+def count(given: str) -> int:
+    """How many there are, from 1 on."""
+    if not given.isdecimal() or not int(given):
+        raise argparse.ArgumentTypeError(f"expected a number such as 3, found {given}")
+    return int(given)

@@ -80,7 +80,6 @@ def train_fold(
 
     Raises:
         GateFailed: the run cannot learn, or went wrong.
-        UserError: the params ask for what this backbone or device cannot do.
     """
     transformers.set_seed(params.train.seed)
     tokenizer = AutoTokenizer.from_pretrained(weights)
@@ -90,9 +89,7 @@ def train_fold(
     examples, validation, offset = _read(training, held_out, template, params.train.offset)
     truth = dict(zip(training.id, targets_of(training), strict=True))
     passed = order.before_loading(examples, validation, truth)
-    compute = compute_for(params, tokenizer, classes)
-    if params.train.attention == "flash4":
-        flash4.require(compute.dtype, compute.device)
+    compute = _compute(params, tokenizer, classes)
     few = a_few(examples)
     model, compute, expected = way.load(weights, few, compute, params.train)
     passed += order.before_training(model, few, compute, params.quantised)
@@ -114,6 +111,18 @@ def train_fold(
         "offset": offset is not None,
     }
     return Trained(model, tokenizer, _predictions(validation, logits), curves, summary, offset)
+
+
+def _compute(params: Params, tokenizer: PreTrainedTokenizerBase, classes: int) -> Compute:
+    """How the training computes.
+
+    Raises:
+        UserError: the params ask for what cannot be had here.
+    """
+    compute = compute_for(params, tokenizer, classes)
+    if params.train.attention == "flash4":
+        flash4.require(compute.dtype, compute.device)
+    return compute
 
 
 def _read(
