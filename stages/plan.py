@@ -9,7 +9,7 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from stages.config.arguments import above_zero, count, names
+from stages.config.arguments import above_zero, add_set_param, count, names
 from stages.config.errors import UserError, stage
 from stages.config.json_files import write_json
 from stages.config.outputs import require_json
@@ -46,8 +46,7 @@ def _options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    told = "as `dvc exp run` takes it"
-    add("-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help=told)
+    add_set_param(parser)
     told = "several backbones; default: the model of params.yaml"
     add("--models", type=names, default=[], metavar="A,B", help=told)
     told = "such as h100, a100, rtx4090, l4, a10g or t4; default: the GPU or CPU that is here"

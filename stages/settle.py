@@ -9,7 +9,7 @@ experiments of DVC, such as settle-llama-seed-1-folds-3. metrics/settled.json ha
 
 import argparse
 
-from stages.config.arguments import names
+from stages.config.arguments import add_set_param, names
 from stages.config.errors import stage
 from stages.settling.plan import read_plan
 from stages.settling.settle import settle
@@ -34,14 +34,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--seeds", type=_seeds, default=[], metavar="1,2,3", help="default: train.seed alone"
     )
-    parser.add_argument(
-        "-S",
-        "--set-param",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="as `dvc exp run` takes it, for all runs; split.folds are the folds of the whole plan",
-    )
+    add_set_param(parser, ", for all runs; split.folds are the folds of the whole plan")
     return parser.parse_args()
 
 

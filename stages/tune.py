@@ -8,7 +8,7 @@ DVC's queue as the experiment tuned-MODEL.
 
 import argparse
 
-from stages.config.arguments import names
+from stages.config.arguments import add_set_param, names
 from stages.config.errors import stage
 from stages.config.root import state
 from stages.devices import gpus
@@ -36,14 +36,7 @@ def _options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "-S",
-        "--set-param",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="as `dvc exp run` takes it; the winner's experiment gets the same",
-    )
+    add_set_param(parser, "; the winner's experiment gets the same")
     parser.add_argument("--trials", type=int, help="of each backbone; default: tune.trials")
     parser.add_argument(
         "--models", type=names, default=[], metavar="A,B", help="several backbones in turn"

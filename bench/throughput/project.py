@@ -14,7 +14,8 @@ from stages.model.build import adapt
 from stages.model.examples import Examples
 from stages.model.packing import share
 from stages.model.passes import accumulate, class_logits, compute_for
-from stages.model.prompts import Encoded, Round, Template
+from stages.model.prompts import Round, Template
+from stages.planning.measured import Verbatim
 from stages.training import way
 from stages.training.fast import make_fast, repeatable
 
@@ -27,7 +28,7 @@ class Project:
     def __init__(self, base: PreTrainedModel, params: Params, batch: Batch) -> None:
         self.model = adapt(base, params.train)
         names, template = ["0", "1", "2"], cast(Template, Verbatim())
-        rounds = cast(Sequence[Sequence[Round]], batch.ids[:3])
+        rounds = cast(Sequence[Sequence[Round]], [[ids] for ids in batch.ids[:3]])
         few = Examples(
             names, rounds, np.eye(3)[batch.labels[:3]], np.ones(3), np.zeros((3, 3)), template
         )
@@ -56,10 +57,3 @@ class Project:
 
 def _share(ids: list[list[int]]) -> list[int]:
     return share([len(tokens) for tokens in ids], processes.rank(), processes.count())
-
-
-class Verbatim:
-    """A template for examples that are token ids already."""
-
-    def encode(self, ids: list[int], swapped: bool) -> Encoded:
-        return Encoded(ids, 0)

@@ -1,7 +1,7 @@
 """A comparison in words."""
 
 from stages.comparison.entries import Entry
-from stages.comparison.looks import Look
+from stages.comparison.looks import ALPHA, Look
 from stages.comparison.verdict import best, pairs_of
 
 
@@ -52,15 +52,17 @@ def look_sentences(look: Look, verdict: str, entries: list[Entry]) -> list[str]:
     """Which of several planned looks this was, what it asks for, and whether to go on; if any."""
     if look.of == 1:
         return []
+    decided = "It is decided: what is planned beyond this look need not be trained"
     found = {
-        "better": "It is decided: what is planned beyond this look need not be trained",
-        "equivalent": "It is decided: what is planned beyond this look need not be trained",
+        "better": decided,
+        "equivalent": decided,
         "undecided": "It is not decided yet: go on to the next look",
         "invalid": "It cannot decide: mend what makes the comparison invalid before you go on",
     }
     if look.last:
         found["undecided"] = (
-            "It was the last: further looks would call more than 5 % of equal backbones different"
+            f"It was the last: further looks would call more than {percent(ALPHA)} of equal "
+            "backbones different"
         )
     return [
         f"This was look {look}{_seen(entries)}. A claim at this look needs a p value below "
@@ -77,7 +79,7 @@ def _seen(entries: list[Entry]) -> str:
 
 
 def percent(confidence: float) -> str:
-    """A confidence in percent."""
+    """A confidence or a level in percent."""
     return f"{100 * confidence:.4g} %"
 
 

@@ -1,4 +1,4 @@
-"""Values of command-line options that several commands take."""
+"""Command-line options that several commands take, and their values."""
 
 import argparse
 
@@ -29,3 +29,19 @@ def count(given: str) -> int:
     if not given.isdecimal() or not int(given):
         raise argparse.ArgumentTypeError(f"expected a number such as 3, found {given}")
     return int(given)
+
+
+def add_set_param(parser: argparse.ArgumentParser, told: str = "") -> None:
+    """The option -S KEY=VALUE, as often as it is given.
+
+    Args:
+        told: what the help says of it beside that it is DVC's.
+    """
+    parser.add_argument(
+        "-S",
+        "--set-param",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"as `dvc exp run` takes it{told}",
+    )

@@ -9,6 +9,7 @@ import pandas as pd
 from stages.pages import charts
 from stages.pages.charts import BASELINE_COLOUR, INK, RUN_COLOURS, SIZE, Figure
 from stages.pages.page import render
+from stages.planning.power import WANTED
 from stages.planning.words import CASES, opening, tables, unknown
 
 PARTS = {  # of the memory, from the left
@@ -144,7 +145,7 @@ def curves(table: pd.DataFrame, width: int) -> alt.TopLevelMixin:
         ),
         alt.Color("case:N", scale=scale, title=None),
     )
-    wanted = alt.Chart(pd.DataFrame({"chance": [0.8]})).encode(alt.Y("chance:Q"))
+    wanted = alt.Chart(pd.DataFrame({"chance": [WANTED]})).encode(alt.Y("chance:Q"))
     layers = [
         wanted.mark_rule(color=INK, opacity=0.7, strokeDash=[4, 4]),
         lines.mark_line(strokeWidth=2.5),

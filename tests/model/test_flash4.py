@@ -15,11 +15,10 @@ from stages.model.objective import Objective
 from stages.model.passes import Compute, class_logits
 from stages.training.fold import train_fold
 from stages.training.gates.probe import probing
-from tests.support.gradients import gradients, relative
+from tests.support.gradients import EXAMPLES, gradients, relative
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 COMPUTE = Compute(Objective(), CPU, torch.float32, 70)
-EXAMPLES = [[i + 2] * (3 + 9 * i) + [5, 6] for i in range(5)]
 
 
 def varlen(q, k, v, *, cu_seqlens_q, max_seqlen_q, softmax_scale, causal, **settings):

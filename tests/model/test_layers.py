@@ -20,12 +20,11 @@ from stages.model.passes import Compute, class_logits
 from stages.training import fast
 from stages.training.gates.gate import GateFailed
 from stages.training.gates.probe import probing
-from tests.support.gradients import gradients, relative
+from tests.support.gradients import EXAMPLES, gradients, relative
 from tests.support.setting import Setting
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 COMPUTE = Compute(Objective(), CPU, torch.float32, 70)
-EXAMPLES = [[i + 2] * (3 + 9 * i) + [5, 6] for i in range(5)]
 GPUS = {"T4": ((7, 5), False), "A100": ((8, 0), True), "H100": ((9, 0), True)}
 
 
