@@ -19,9 +19,10 @@ from bench.study import document
 from bench.study.figures import both_intervals, markdown
 from bench.study.restore import FOLDER, Restored, Votes, read_votes, restore
 from stages.comparison import paired
+from stages.comparison.compare import compare
 from stages.config.errors import UserError, stage
 from stages.counting.features import count_features
-from stages.pages.tables import interval
+from stages.pages.tables import interval, minus
 from stages.runs.finished import Result
 from stages.scoring import scores
 from stages.scoring.baselines import TITLES, predict_baselines
@@ -93,6 +94,8 @@ def rebuilt(votes: dict[str, Votes]) -> tuple[dict[str, str], list[dict]]:
         blocks[name] = _table(restored, entries)
         if name in BESIDE:
             blocks[f"{name}-baselines"] = _baselines(own, votes[BESIDE[name]])
+            if told := verdict(restored, f"-sft-{BESIDE[name]}"):
+                blocks[f"{name}-verdict"] = told
     return blocks, summary
 
 
@@ -177,6 +180,23 @@ def _cells(e: dict) -> tuple[str, ...]:
     told = [interval(e[name], e[f"{name}_low{x}"], e[f"{name}_high{x}"]) for x in ends]
     loss, right = f"{e['log_loss']:.4f}", f"{e['accuracy']:.3f}"
     return f"**{e['name']}**", loss, right, str(e["seeds"]), *told
+
+
+def verdict(restored: Restored, ending: str) -> str:
+    """What `python -m stages.compare` says of all seeds of the backbones that were trained alike.
+
+    Args:
+        ending: of the names of their runs, behind the backbone's.
+    """
+    alike = [c for c in restored.combinations if c.name.removesuffix(ending).isalnum()]
+    if len(alike) < 2:
+        return ""
+    found = compare([run for c in alike for run in c.seeds])
+    told = [
+        f"**{found['verdict']}**. {found['sentence']}",
+        *(p["sentence"] for p in found["pairs"]),
+    ]
+    return minus("\n".join(f"- {sentence}" for sentence in told))
 
 
 def _baselines(own: Votes, other: Votes) -> str:

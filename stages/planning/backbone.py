@@ -148,7 +148,8 @@ def fitted(found: Shape, params: Params, device: Device, tokens: Lengths) -> Fit
         UserError: it does not.
     """
     plan = plan_for(found, params, device)
-    return Fit(plan, reckon(found, device, plan, tokens.span))
+    batch = params.budget.batch_size * tokens.mean
+    return Fit(plan, reckon(found, device, plan, tokens.span, batch))
 
 
 def _if_it_fits(found: Shape, params: Params, device: Device, tokens: Lengths) -> Fit | None:

@@ -73,7 +73,7 @@ def measure(config: PreTrainedConfig, params: Params, lengths: Lengths) -> tuple
         gc.collect()
         torch.cuda.empty_cache()
     how = "measured here by a few steps, on random weights of the true size"
-    step = HOST if cuda else 0.0
+    step = HOST * plan.layers if cuda else 0.0
     return plan, Speed(training, held_out, step, start(cuda), ERROR[device.type], how)
 
 
@@ -89,8 +89,9 @@ def _tried(
         compute, _ = way.choose(model, few, compute, params.train)
         compute, plan, _ = make_fast(model, few, compute, params)
         times = _timed(model, examples, compute, params.budget.batch_size)
-    if plan.limit:
-        plan = replace(plan, peak=plan.peak + moments, limit=plan.limit + moments)
+    if plan.limit:  # what was found: with weights kept, a step keeps less than the plan expects
+        peak = torch.cuda.max_memory_allocated(compute.device)
+        plan = replace(plan, peak=peak + moments, limit=plan.limit + moments)
     return plan, *times
 
 

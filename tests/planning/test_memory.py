@@ -15,7 +15,7 @@ from stages.planning.checkpoint import Here, find
 from stages.planning.devices import CARDS, GPUS, Device, device_for
 from stages.planning.memory import GIB, plan_for, shares
 from stages.planning.shape import NoShape, Shape, shape
-from stages.planning.speed import HOST, reckon
+from stages.planning.speed import FORWARD_KERNELS, HOST, KERNELS, reckon
 from stages.preflight.candidate import Candidate
 from stages.training.memory import Plan
 from tests.support.settings import raw_params
@@ -152,38 +152,45 @@ def test_a_wanted_number_of_layers_is_kept_or_refused():
 
 
 def test_the_speed_by_hand():
-    plan, params = Plan(1000, 0, 4), {"device": ROUND, "span": 50}
-    # 2 FLOPs a weight at 60 % of 100 TFLOP/s, and as many backward.
-    products = reckon(sized(active=3e9), plan=plan, **params)
-    assert products.training == pytest.approx(4 * 3e9 / 60e12)
-    assert products.held_out == pytest.approx(2 * 3e9 / 60e12)
+    plan, params = Plan(1000, 0, 4), {"device": ROUND, "span": 50, "batch": 5000}
+
+    def speed(**sizes: float) -> tuple[float, float]:
+        """Without what four layers take of each row; those of a prediction are twice as long."""
+        found = reckon(sized(**sizes), plan=plan, **params)
+        return found.training - KERNELS * 4 / 1000, found.held_out - FORWARD_KERNELS * 4 / 2000
+
+    # 2 FLOPs a weight at 64 % of 100 TFLOP/s, and as many backward.
+    assert speed(active=3e9) == pytest.approx((4 * 3e9 / 64e12, 2 * 3e9 / 64e12))
     # 4 FLOPs for each of 50 tokens and 17 numbers of queries, at 17 %; 2.5 times that backward.
-    attention = reckon(sized(queries=17), plan=plan, **params)
-    assert attention.training == pytest.approx(3.5 * 4 * 50 * 17 / 17e12)
-    assert attention.held_out == pytest.approx(4 * 50 * 17 / 17e12)
+    forward = 4 * 50 * 17 / 17e12
+    assert speed(queries=17) == pytest.approx((3.5 * forward, forward))
     # 5.4 times 2 bytes of 10 numbers in 4 layers, at 1 TB/s; a third of that without gradients.
-    moves = reckon(sized(kept=10.0), plan=plan, **params)
-    assert moves.training == pytest.approx(5.4 * 2 * 10 * 4 / 1e12)
-    assert moves.held_out == pytest.approx(moves.training / 3)
+    moved = 5.4 * 2 * 10 * 4 / 1e12
+    assert speed(kept=10.0) == pytest.approx((moved, moved / 3))
     # 2.5 bytes a weight for each row of 1,000 tokens, twice; once for rows twice as long.
-    dense = reckon(sized(matrices=1000), plan=plan, **params)
-    assert dense.training == pytest.approx(2 * 2.5 * 1000 / 1000 / 1e12)
-    assert dense.held_out == pytest.approx(2.5 * 1000 / 2000 / 1e12)
-    assert {each.step for each in (products, attention, moves, dense)} == {HOST}
+    dense = 2.5 * 1000 / 1000 / 1e12
+    assert speed(matrices=1000) == pytest.approx((2 * dense, dense / 2))
+    assert reckon(sized(), plan=plan, **params).step == HOST * sized().layers
+
+
+def test_rows_of_a_training_are_no_longer_than_a_batch():
+    long, short = (reckon(sized(), ROUND, Plan(1000, 0, 4), 50, batch) for batch in (5000, 500))
+    assert short.training == pytest.approx(2 * long.training)
+    assert short.held_out == long.held_out
 
 
 def test_a_recomputed_layer_computes_its_forward_pass_again():
     some = sized(active=3e9)
-    kept, half = (reckon(some, ROUND, Plan(1000, n, 4), 50) for n in (0, 2))
-    assert half.training == pytest.approx(kept.training * 1.25)
+    kept, half = (reckon(some, ROUND, Plan(1000, n, 4), 50, 5000) for n in (0, 2))
+    assert half.training - kept.training == pytest.approx(kept.held_out / 2, rel=0.01)
     assert half.held_out == kept.held_out
 
 
 def test_the_range_is_wider_where_nothing_was_checked():
     plan, some = Plan(1000, 0, 4), sized(active=3e9)
-    errors = [reckon(some, GPUS[name], plan, 50).error for name in ("h100", "a100", "t4")]
+    errors = [reckon(some, GPUS[name], plan, 50, 5000).error for name in ("h100", "a100", "t4")]
     assert errors == sorted(errors) and len(set(errors)) == 3
-    assert reckon(replace(some, way="plain"), GPUS["h100"], plan, 50).error == errors[2]
+    assert reckon(replace(some, way="plain"), GPUS["h100"], plan, 50, 5000).error == errors[2]
 
 
 # Measured runs
