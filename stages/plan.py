@@ -6,6 +6,8 @@ nothing is downloaded. The exit status is 1 if something would stop a run.
 """
 
 import argparse
+import math
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,12 +19,20 @@ from stages.config.paths import PLAN
 from stages.config.root import state
 from stages.devices import gpus
 
+LARGEST = math.log(3)
+
 
 @stage
 def main() -> None:
     """Plan, print and write."""
     options = _options()
     require_json(options.output)
+    if options.find and options.find >= LARGEST:
+        raise UserError(
+            f"--find: expected a difference of log loss such as 0.01, far below {LARGEST:.2f}, the "
+            f"log loss of a model that has learned nothing; found {options.find:g}"
+        )
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # PEFT's calls
     with nullcontext() if options.device else gpus.taken(1, state() / "gpus"):
         from stages.pages.planning import write_plan  # these look for the GPU
         from stages.planning.plan import Wish, draw_up, read_params

@@ -12,7 +12,9 @@ from stages.training.progress import Progress, read
 
 STOPPED = 24 * 3600  # seconds for which a training that was stopped is still shown
 NOTHING = "Nothing is in training. `dvc repro` and `dvc exp run` start it."
-GO_ON = "The command that was stopped, given again, goes on from its last checkpoint."
+GO_ON = (
+    "The command that was stopped, given again, goes on from its last checkpoint if there is one."
+)
 COLUMNS = ("step", "loss", "validation", "prior", "tokens/s", "left", "memory")
 
 

@@ -1,5 +1,7 @@
 """The page of a plan: its hours, its memory, what the comparison could find, and the tables."""
 
+import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,9 +38,17 @@ def write_plan(plan: dict, path: Path) -> None:
         status="no" if stops else "undecided" if plan["unknown"] else "yes",
         heading="It would not run" if stops else "Nothing is known that would stop it",
         sentences=[*stops, *unknown(plan)],
-        tables=tables(plan),
+        tables=[
+            replace(table, rows=[[_unbroken(cell) for cell in row] for row in table.rows])
+            for table in tables(plan)
+        ],
         figures=_figures(plan),
     )
+
+
+def _unbroken(cell: str) -> str:
+    """A cell whose durations are not broken between a number and its unit."""
+    return re.sub(r"(\d) (h|min|s)\b", "\\1\N{NO-BREAK SPACE}\\2", cell)
 
 
 def _figures(plan: dict) -> dict[str, Figure]:
@@ -99,8 +109,8 @@ def bars(table: pd.DataFrame, limit: float, width: int) -> alt.TopLevelMixin:
     scale = alt.Scale(domain=list(PARTS.values()), range=colours)
     bar = alt.Chart(table).encode(
         alt.X("gib:Q", title="GiB", stack="zero"),
-        alt.Y("backbone:N", title=None, sort=None, axis=alt.Axis(labelLimit=width * 0.4)),
-        alt.Color("part:N", scale=scale, title=None, sort=None),
+        alt.Y("backbone:N", title=None, sort=None, axis=_names(table.backbone, width)),
+        alt.Color("part:N", scale=scale, sort=None, legend=_legend(width)),
         alt.Order("order:Q"),
     )
     at = alt.Chart(pd.DataFrame({"gib": [limit], "text": [f"{limit:.1f} GiB to plan with"]}))
@@ -113,6 +123,16 @@ def bars(table: pd.DataFrame, limit: float, width: int) -> alt.TopLevelMixin:
     ]
     height = 190 + 44 * table.backbone.nunique()
     return charts.fitted(alt.layer(*layers), width, height)
+
+
+def _names(backbones: pd.Series, width: int) -> alt.Axis:
+    """Room for the names, since a browser's letters may be wider than was reckoned with."""
+    most = width * 0.4
+    return alt.Axis(labelLimit=most, minExtent=min(backbones.str.len().max() * 7, most))
+
+
+def _legend(width: int) -> alt.Legend:
+    return alt.Legend(title=None, columns=5 if width > 500 else 2, columnPadding=28)
 
 
 def _power(plan: dict) -> Figure:
@@ -129,7 +149,9 @@ def _power(plan: dict) -> Figure:
 
 def curves(table: pd.DataFrame, width: int) -> alt.TopLevelMixin:
     """The chance to find a difference, by its size: difference, chance and case."""
-    scale = alt.Scale(domain=list(CASES.values()), range=[RUN_COLOURS[2], BASELINE_COLOUR])
+    cases = list(CASES.values())
+    scale = alt.Scale(domain=cases, range=[RUN_COLOURS[2], BASELINE_COLOUR])
+    dashes = alt.Scale(domain=cases, range=[[1, 0], [7, 5]])
     lines = alt.Chart(table).encode(
         alt.X(
             "difference:Q",
@@ -144,6 +166,7 @@ def curves(table: pd.DataFrame, width: int) -> alt.TopLevelMixin:
             axis=alt.Axis(format=".0%"),
         ),
         alt.Color("case:N", scale=scale, title=None),
+        alt.StrokeDash("case:N", scale=dashes, title=None),  # both show where they are equal
     )
     wanted = alt.Chart(pd.DataFrame({"chance": [WANTED]})).encode(alt.Y("chance:Q"))
     layers = [

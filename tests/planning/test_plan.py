@@ -137,6 +137,11 @@ def test_the_cheapest_design_is_told_or_that_there_is_none(run):
     assert printed.count("no design does with 40 votes at most") == 2
 
 
+def test_a_difference_that_no_model_can_have_is_refused(refused):
+    _, said = refused("--device", "h100", "--find", "3")
+    assert "--find: expected a difference of log loss such as 0.01" in said and "found 3" in said
+
+
 def test_another_tokenizer_counts_where_its_own_is_not_here(run):
     found, printed = run("--device", "h100", "--models", "qwen")
     [tokens] = [each["tokens"] for each in found["backbones"]]
