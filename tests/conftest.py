@@ -42,12 +42,26 @@ CONFIGS = {
 }
 
 
-LONGEST = ("test_pipeline.py", "test_verify.py")
+LONGEST = (
+    "test_pipeline.py",
+    "test_export.py",
+    "test_settle.py",
+    "test_partial.py",
+    "test_carried_away.py",
+    "test_verify.py",
+    "test_tracking.py",
+    "test_parallel.py",
+    "test_follow.py",
+    "test_tune.py",
+    "test_fold.py",
+    "test_blend.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest files come first: both workers then end at about the same time."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="module")

@@ -186,6 +186,7 @@ def test_fewer_folds_are_the_first_ones(here, tmp_path, capsys):
     assert "--folds: expected 1 to 2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_told_and_what_the_others_did_is_kept(
     here, tmp_path, two_gpus, monkeypatch, capsys
 ):

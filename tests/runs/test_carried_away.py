@@ -85,7 +85,11 @@ def set_writable(folder: Path, writable: bool) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [[], ["--model", "models:/preference@champion"], ["--model", "runs:/{run}/model"]],
+    [
+        [],
+        pytest.param(["--model", "models:/preference@champion"], marks=pytest.mark.slow),
+        pytest.param(["--model", "runs:/{run}/model"], marks=pytest.mark.slow),
+    ],
     ids=["workspace", "registry", "run"],
 )
 def test_predict_writes_nothing_but_its_output(copy, model):

@@ -281,7 +281,7 @@ def test_a_model_that_was_logged_in_part_is_logged_anew(workspace, monkeypatch):
 def follow(advice: str) -> str:
     """Run the command that a message gives; what it prints."""
     (command,) = re.findall(r"`([^`]*mlflow [^`]*)`", advice)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{forked.commands()}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command, shell=True, env=os.environ | {"PATH": path}, capture_output=True, text=True
     )
@@ -515,6 +515,7 @@ def test_a_tracking_server_takes_the_run_with_its_artifacts(workspace, server, m
     assert store.where() == f"look at {server}"
 
 
+@pytest.mark.slow
 def test_what_a_server_that_went_away_has_of_a_run_is_done_anew(workspace, running, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", running.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

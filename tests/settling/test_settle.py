@@ -16,7 +16,7 @@ NAMES = [f"settle-{model}-seed-1-folds-3" for model in ("llama", "gemma")]
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, tiny) -> Clone:
     """A clone in which a settlement has ended at its first look."""
-    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
+    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny).drop("report", "publish")
     clone.params = (clone.path / "params.yaml").read_text(encoding="utf-8")
     clone.printed = clone.run(*SETTLE)
     return clone

@@ -23,7 +23,7 @@ from stages.verification.differences import outcomes, tolerance_for
 from stages.verification.judgement import judge
 from stages.verification.rerun import run_again
 from tests.support import forked
-from tests.support.clones import Clone
+from tests.support.clones import Clone, reproduced_clone
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,9 @@ def clone(tmp_path_factory, tiny) -> Clone:
 
     A checkpoint of another run lies where training fold 0 once more would take it up.
     """
-    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
-    edit_yaml(clone.path / "dvc.yaml", lambda pipeline: pipeline["stages"].pop("report", None))
-    clone.dvc("repro")
-    clone.commit("Result")
+    clone = reproduced_clone(tmp_path_factory, tiny)
+    edit_yaml(clone.path / "dvc.lock", lambda lock: lock["stages"].pop("report"))
+    clone.drop("report")
     plant_foreign_checkpoint(clone.path)
     return clone
 
