@@ -44,17 +44,25 @@ CONFIGS = {
 
 LONGEST = (
     "test_pipeline.py",
-    "test_export.py",
-    "test_settle.py",
-    "test_partial.py",
-    "test_carried_away.py",
-    "test_verify.py",
     "test_tracking.py",
-    "test_parallel.py",
-    "test_follow.py",
     "test_tune.py",
+    "test_settle.py",
+    "test_export.py",
+    "test_verify.py",
     "test_fold.py",
     "test_blend.py",
+    "test_pages.py",
+    "test_parallel.py",
+    "test_carried_away.py",
+    "test_partial.py",
+    "test_way.py",
+    "test_sources.py",
+    "test_refit.py",
+    "test_throughput.py",
+    "test_follow.py",
+    "test_study.py",
+    "test_layers.py",
+    "test_compare.py",
 )
 
 

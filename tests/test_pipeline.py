@@ -87,6 +87,7 @@ def test_an_unknown_name_lists_the_known_ones(clone):
     assert "gemma-tiny" in printed and "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_going_back_restores_the_first_backbone_without_training(clone):
     output = clone.dvc("exp", "run", "-S", "model=llama", "--name", "llama-again")
     for fold in (0, 1):

@@ -108,6 +108,7 @@ def run_command(monkeypatch, *arguments: str) -> None:
     command.main()
 
 
+@pytest.mark.slow
 def test_what_was_written_is_confirmed_and_a_changed_figure_is_not(copy, monkeypatch, capsys):
     page = Path("docs/results_appendix.md")
     run_command(monkeypatch, "--write")

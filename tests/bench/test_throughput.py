@@ -45,6 +45,7 @@ def command(monkeypatch, *options: object) -> None:
     main()
 
 
+@pytest.mark.slow
 def test_the_command_runs_without_dvc_mlflow_and_git(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     exact = ["-S", "train.dtype=float32"]  # whatever this processor would have
@@ -55,7 +56,7 @@ def test_the_command_runs_without_dvc_mlflow_and_git(monkeypatch):
     assert "real tokens/s" in done.stdout and "the same, at a limit of 0.0001" in done.stdout
 
 
-@pytest.mark.parametrize("backbone", ["llama", "gemma"])
+@pytest.mark.parametrize("backbone", ["llama", pytest.param("gemma", marks=pytest.mark.slow)])
 def test_both_paths_are_measured_and_compared(backbone, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.json"
     options = ["--backbone", backbone, "--size", "tiny", "--profile", "--out", out]

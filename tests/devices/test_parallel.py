@@ -162,6 +162,7 @@ for kind in ("none", "nf4"):
 """
 
 
+@pytest.mark.slow
 def test_each_process_keeps_its_shards_of_the_base_and_computes_the_same(tmp_path, tiny, params):
     (tmp_path / "params.json").write_text(params.model_dump_json())
     (tmp_path / "shards.py").write_text(SHARDS)

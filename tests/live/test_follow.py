@@ -117,6 +117,7 @@ def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(her
     assert in_files(here) == losses and losses["step"] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_server_that_was_away_gets_all_when_it_is_back(here, monkeypatch):
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@127.0.0.1:{port}")

@@ -84,7 +84,7 @@ def test_every_gpu_gets_what_it_can_compute(gpu, tiny, architecture, dtype, kern
     assert attention.fastest(model, torch.float32, CUDA) == PACKED, "kernels are half precision"
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+@pytest.mark.parametrize("architecture", [pytest.param("llama", marks=pytest.mark.slow), "gemma2"])
 def test_compiled_layers_compute_the_same_for_rows_of_any_length(
     tiny, params, graphs, architecture
 ):

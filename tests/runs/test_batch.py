@@ -135,6 +135,7 @@ def assert_same(found: Path, expected: Path) -> None:
     assert listed[0] == listed[1] and len(listed[0].splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_predict_as_one_does(here, tmp_path, monkeypatch, two_gpus, capsys):
     given = write(tmp_path / "test.csv", here.battles(), times=8)
     together = call(here, given, "together.csv")

@@ -105,6 +105,7 @@ def test_predict_writes_nothing_but_its_output(copy, model):
     shutil.rmtree(output.parent)
 
 
+@pytest.mark.slow
 def test_compare_reads_a_revision_and_a_recorded_run(copy):
     output = copy.mine / "comparison.json"
     copy.run("compare", copy.run_id, "HEAD", "--output", str(output))
@@ -123,6 +124,7 @@ def test_an_output_that_cannot_be_written_is_refused_first(copy, command):
     assert printed.startswith("error: --output: expected a place that can be written")
 
 
+@pytest.mark.slow
 def test_the_demo_answers(copy):
     process = copy.start(sys.executable, "-m", "stages.demo", "--port", "0")
     try:

@@ -43,6 +43,7 @@ def test_it_trains_what_the_first_look_needs_and_stops_where_that_decides(clone)
     assert (clone.path / "params.yaml").read_text(encoding="utf-8") == clone.params
 
 
+@pytest.mark.slow
 def test_given_again_it_goes_on_with_what_is_there(clone):
     before = settled(clone)
     clone.dvc("exp", "remove", NAMES[1])
