@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.clones import Clone
 
+pytestmark = pytest.mark.slow  # test_settle.py trains some of the folds, too
+
 OF = ("-S", "split.of=4")
 
 
@@ -51,7 +53,6 @@ def test_votes_are_dealt_into_all_folds_and_judged_in_those_that_are_trained(clo
     assert f"{len(trained)} votes in 3 of 4 folds" in page
 
 
-@pytest.mark.slow
 def test_more_and_fewer_folds_restore_those_that_were_trained(clone):
     before, dealt = {fold: locked(clone, f"train@{fold}") for fold in (0, 1)}, folds(clone)
     output = clone.dvc("exp", "run", "-n", "two", "-S", "split.folds=[0,1]", *OF)
@@ -65,7 +66,6 @@ def test_more_and_fewer_folds_restore_those_that_were_trained(clone):
     pd.testing.assert_frame_equal(folds(clone), dealt)
 
 
-@pytest.mark.slow
 def test_runs_of_different_folds_are_not_compared(clone):
     printed = clone.run("python", "-m", "stages.compare", "three", "four")
     assert "the folds evaluated differ: 3 of 4 in three; 4 in four" in printed

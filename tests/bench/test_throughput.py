@@ -23,6 +23,7 @@ from tests.support import forked
 from tests.support.absent import without
 from tests.support.places import REPO
 
+DTYPES = ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)]
 CPU = torch.device("cpu")
 SHORT = ["--max-tokens", "64", "--steps", "2", "--rounds", "2"]
 ELSEWHERE = without("dvc", "mlflow", "git")
@@ -168,7 +169,7 @@ def test_the_published_shapes_have_the_published_sizes(backbone, billions):
 
 
 @pytest.mark.parametrize("backbone", ["llama", "gemma", "qwen"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_both_paths_compute_the_same(backbone, dtype):
     setup = bench(backbone, set=[f"train.dtype={dtype}"])
     runs = load_paths(["stock", "project"], setup)
@@ -178,7 +179,7 @@ def test_both_paths_compute_the_same(backbone, dtype):
     assert found["gradients"] < (1e-4 if dtype == "float32" else 0.05)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("planted", ["leak", "loss scale", "frozen head"])
 def test_a_planted_difference_is_caught(planted, dtype, monkeypatch):
     setup = bench(set=[f"train.dtype={dtype}"])

@@ -95,6 +95,7 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(here, tiny, battles):
     workspace = Workspace(here, tiny(), battles)
     killed = start(workspace.path, "-c", WAITING, "5")

@@ -106,7 +106,7 @@ def test_compiled_layers_compute_the_same_for_rows_of_any_length(
         assert relative(gradients(model), plain) == 0
 
 
-@pytest.mark.parametrize("window", [16, 512])
+@pytest.mark.parametrize("window", [16, pytest.param(512, marks=pytest.mark.slow)])
 def test_flex_attention_keeps_caps_windows_and_bounds(tiny, params, graphs, window):
     model = build(tiny("gemma2"), params.train, CPU).eval()
     for layer in layers.decoder_layers(model):

@@ -115,7 +115,10 @@ def test_compare_reads_a_revision_and_a_recorded_run(copy):
 @pytest.mark.parametrize(
     "command",
     [
-        ["predict", "--input", "data/raw/starter.csv", "--output", "submission.csv"],
+        pytest.param(
+            ["predict", "--input", "data/raw/starter.csv", "--output", "submission.csv"],
+            marks=pytest.mark.slow,
+        ),
         ["compare", "HEAD", "workspace"],
     ],
 )

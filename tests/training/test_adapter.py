@@ -144,6 +144,7 @@ def test_plain_peft_finds_a_base_on_the_hub_by_the_adapter_alone(workspace, tiny
 
 
 @pytest.mark.rounding
+@pytest.mark.slow
 def test_an_adapter_on_a_package_names_it_and_loads_on_its_weights(
     workspace, tiny, tmp_path, monkeypatch
 ):

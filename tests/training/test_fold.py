@@ -119,6 +119,7 @@ def test_a_checkpoint_cut_short_by_the_kill_is_passed_over(whole, workspace):
     pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_it_says_so_takes_no_room_and_loses_no_step(whole, workspace):
     workspace.kill_after(2, "train", "0")
     (folder,) = (workspace.path / ".state/checkpoints").glob("*/")

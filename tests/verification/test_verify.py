@@ -148,6 +148,7 @@ def test_a_tampered_metric_with_a_tampered_lock_is_detected(branch, again, tmp_p
         assert text.endswith("Not verified: run again, HEAD differs in evaluate.")
 
 
+@pytest.mark.slow
 def test_a_changed_row_is_detected(branch, tmp_path):
     change_a_row(branch.path)
     branch.commit("A typo")
@@ -172,6 +173,7 @@ def change_a_row(repository: Path) -> None:
     frame.to_csv(votes, index=False)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_left_over_from_another_run_is_detected(branch, again, tmp_path):
     output = branch.dvc("repro", "--force", "--single-item", "train@0")
     assert "going on from step" in output  # the user's repository took it up; verify did not
