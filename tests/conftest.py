@@ -42,29 +42,27 @@ CONFIGS = {
 }
 
 
+# test_verify.py takes the clone that test_pipeline.py makes: not second, else it would wait for it.
 LONGEST = (
     "test_pipeline.py",
-    "test_verify.py",
+    "test_settle.py",
     "test_tracking.py",
     "test_blend.py",
-    "test_settle.py",
+    "test_verify.py",
     "test_pages.py",
+    "test_tune.py",
     "test_export.py",
     "test_fold.py",
-    "test_sources.py",
     "test_plan.py",
-    "test_tune.py",
+    "test_sources.py",
     "test_way.py",
-    "test_study.py",
     "test_parallel.py",
-    "test_throughput.py",
-    "test_finished.py",
-    "test_gates.py",
-    "test_layers.py",
-    "test_adapter.py",
+    "test_study.py",
+    "test_carried_away.py",
     "test_predict.py",
-    "test_scorer.py",
-    "test_memory.py",
+    "test_finished.py",
+    "test_refit.py",
+    "test_gates.py",
 )
 
 
