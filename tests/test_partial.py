@@ -7,13 +7,15 @@ import pytest
 
 from tests.support.clones import Clone
 
+pytestmark = pytest.mark.slow  # test_settle.py trains some of the folds, too
+
 OF = ("-S", "split.of=4")
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, tiny) -> Clone:
     """A clone in which three of four folds were trained, as the experiment `three`."""
-    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
+    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny).drop("report", "publish")
     clone.dvc("exp", "run", "-n", "three", "-S", "split.folds=[0,1,2]", *OF)
     return clone
 
@@ -46,6 +48,7 @@ def test_votes_are_dealt_into_all_folds_and_judged_in_those_that_are_trained(clo
     for fold in range(3):
         summary = (clone.path / f"metrics/folds/fold-{fold}.json").read_text(encoding="utf-8")
         assert json.loads(summary)["examples"] == len(dealt) - (dealt.fold == fold).sum()
+    clone.run("python", "-m", "stages.report")
     page = (clone.path / "metrics/report.html").read_text(encoding="utf-8")
     assert f"{len(trained)} votes in 3 of 4 folds" in page
 

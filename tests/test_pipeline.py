@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from stages.runs import finished, store
-from tests.support.clones import Clone
+from tests.support.clones import Clone, reproduced_clone
 from tests.support.places import REPO
 from tests.support.s3 import BUCKET, KEYS, s3_server
 
@@ -19,10 +19,7 @@ from tests.support.s3 import BUCKET, KEYS, s3_server
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, tiny) -> Iterator[Clone]:
     """A clone in which `dvc repro` has run, and its result has been committed."""
-    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
-    clone.output = clone.dvc("repro")
-    clone.git("add", ".")
-    clone.git("commit", "-qm", "Result")
+    clone = reproduced_clone(tmp_path_factory, tiny)
     yield clone
     clone.stop_workers()
 
@@ -90,6 +87,7 @@ def test_an_unknown_name_lists_the_known_ones(clone):
     assert "gemma-tiny" in printed and "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_going_back_restores_the_first_backbone_without_training(clone):
     output = clone.dvc("exp", "run", "-S", "model=llama", "--name", "llama-again")
     for fold in (0, 1):
@@ -150,6 +148,7 @@ def pushed(clone, tmp_path, monkeypatch) -> Iterator[str]:
         yield bare
 
 
+@pytest.mark.slow
 def test_another_clone_compares_what_was_pushed_to_s3_and_trains_nothing(clone, pushed, tmp_path):
     other = copy(clone)
     other.path = tmp_path / "other"
@@ -163,6 +162,7 @@ def test_another_clone_compares_what_was_pushed_to_s3_and_trains_nothing(clone, 
     assert other.metrics() == json.loads(clone.run("git", "show", "HEAD:metrics/metrics.json"))
 
 
+@pytest.mark.slow
 def test_a_slurm_job_sends_its_experiment_back(clone, tmp_path, monkeypatch):
     """As Slurm starts it: a copy of the script, in the folder of the submission."""
     job = shutil.copy(clone.path / "docs/elsewhere/slurm.sbatch", tmp_path / "slurm_script")

@@ -97,6 +97,7 @@ def test_the_page_sums_up_and_says_why_something_is_refused():
     assert text.count("an encoder predicts no next token") == 1
 
 
+@pytest.mark.slow
 def test_a_type_that_ends_its_process_or_hangs_is_a_defect_and_the_next_one_is_tried(monkeypatch):
     monkeypatch.setattr(worker, "LONGEST", 0.01)
     one = worker.Worker()

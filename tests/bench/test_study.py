@@ -108,6 +108,7 @@ def run_command(monkeypatch, *arguments: str) -> None:
     command.main()
 
 
+@pytest.mark.slow
 def test_what_was_written_is_confirmed_and_a_changed_figure_is_not(copy, monkeypatch, capsys):
     page = Path("docs/results_appendix.md")
     run_command(monkeypatch, "--write")
@@ -225,6 +226,7 @@ def test_a_part_that_cannot_be_trained_is_explained(tmp_path, monkeypatch, capsy
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_spread_is_of_two_backbones_that_are_there(copy, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["bench.study.spread", str(STARTER), "gemma", "llama"])
     spread.main()

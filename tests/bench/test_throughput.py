@@ -19,15 +19,15 @@ from bench.throughput.stock import padded_share
 from stages.config.errors import UserError
 from stages.model.attention import segments
 from stages.planning.random_weights import linear_parameters, random_base
+from tests.support import forked
+from tests.support.absent import without
 from tests.support.places import REPO
 
+DTYPES = ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)]
 CPU = torch.device("cpu")
 SHORT = ["--max-tokens", "64", "--steps", "2", "--rounds", "2"]
-ELSEWHERE = """
-import runpy, sys
-sys.modules.update(dvc=None, mlflow=None, git=None)  # importing one fails
-runpy.run_module("bench.throughput", run_name="__main__")
-"""
+ELSEWHERE = without("dvc", "mlflow", "git")
+ELSEWHERE += 'import runpy; runpy.run_module("bench.throughput", run_name="__main__")'
 
 
 def bench(backbone: str = "llama", **options: object) -> Bench:
@@ -46,18 +46,18 @@ def command(monkeypatch, *options: object) -> None:
     main()
 
 
+@pytest.mark.slow
 def test_the_command_runs_without_dvc_mlflow_and_git(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     exact = ["-S", "train.dtype=float32"]  # whatever this processor would have
     options = ["--backbone", "llama", "--size", "tiny", "--random-weights", *exact, *SHORT]
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, *options], cwd=REPO, capture_output=True, text=True
-    )
+    command = [forked.commands() / "python", "-c", ELSEWHERE, *options]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "real tokens/s" in done.stdout and "the same, at a limit of 0.0001" in done.stdout
 
 
-@pytest.mark.parametrize("backbone", ["llama", "gemma", "qwen"])
+@pytest.mark.parametrize("backbone", ["llama", pytest.param("gemma", marks=pytest.mark.slow)])
 def test_both_paths_are_measured_and_compared(backbone, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.json"
     options = ["--backbone", backbone, "--size", "tiny", "--profile", "--out", out]
@@ -169,7 +169,7 @@ def test_the_published_shapes_have_the_published_sizes(backbone, billions):
 
 
 @pytest.mark.parametrize("backbone", ["llama", "gemma", "qwen"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_both_paths_compute_the_same(backbone, dtype):
     setup = bench(backbone, set=[f"train.dtype={dtype}"])
     runs = load_paths(["stock", "project"], setup)
@@ -179,7 +179,7 @@ def test_both_paths_compute_the_same(backbone, dtype):
     assert found["gradients"] < (1e-4 if dtype == "float32" else 0.05)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("planted", ["leak", "loss scale", "frozen head"])
 def test_a_planted_difference_is_caught(planted, dtype, monkeypatch):
     setup = bench(set=[f"train.dtype={dtype}"])

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 
 from stages.config.params import Params
 from stages.training.fold import Trained, train_fold
+from tests.support import forked
 from tests.support.battles import make_battles
 from tests.support.gpus import pretend_gpus
 from tests.support.places import REPO
@@ -162,13 +162,16 @@ for kind in ("none", "nf4"):
 """
 
 
+@pytest.mark.slow
 def test_each_process_keeps_its_shards_of_the_base_and_computes_the_same(tmp_path, tiny, params):
     (tmp_path / "params.json").write_text(params.model_dump_json())
     (tmp_path / "shards.py").write_text(SHARDS)
-    arguments = [tmp_path / "shards.py", tiny(), tmp_path / "params.json"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = ["--module", "shards", tiny(), tmp_path / "params.json"]
+    python = forked.commands() / "python"
+    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*torchrun, *map(str, arguments)],
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(REPO)},
         capture_output=True,
         text=True,

@@ -37,7 +37,7 @@ def clone(tmp_path_factory) -> Clone:
         (clone.path / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPO / name, clone.path / name)
     plots = yaml.safe_load((REPO / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
-    stage = {"cmd": f"PYTHONPATH={REPO} python stage.py", "params": ["seed"]}
+    stage = {"cmd": f"PYTHONPATH={REPO} python -m stage", "params": ["seed"]}
     pipeline = {"stages": {"train": stage}, "plots": [p for p in plots if "dvclive" in p]}
     (clone.path / "dvc.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
     (clone.path / "stage.py").write_text(STAGE, encoding="utf-8")

@@ -5,7 +5,6 @@ MLflow is here a SQLite database, and a server over HTTP.
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mlflow.entities import Run
 
 from stages.runs import store
 from stages.training import progress
+from tests.support import forked
 from tests.support.mlflow_server import Server, free_port
 from tests.support.places import REPO
 from tests.support.workspace import Workspace
@@ -35,7 +35,7 @@ def sent(step):
 def tell_and_wait(self, args, state, control, logs, **more):
     tell(self, args, state, control, logs, **more)
     while "loss" in logs and not sent(state.global_step):
-        time.sleep(0.2)
+        time.sleep(0.05)
     if state.global_step == last:
         os.kill(os.getpid(), 9)
 telling.Telling.on_log = tell_and_wait
@@ -58,7 +58,7 @@ def point(step: int) -> dict:
 
 def start(folder: Path, *command: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, *command],
+        [forked.commands() / "python", *command],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPO), "DVC_ROOT": str(folder)},
         stdin=subprocess.PIPE,
@@ -95,6 +95,7 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(here, tiny, battles):
     workspace = Workspace(here, tiny(), battles)
     killed = start(workspace.path, "-c", WAITING, "5")
@@ -117,6 +118,7 @@ def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(her
     assert in_files(here) == losses and losses["step"] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_server_that_was_away_gets_all_when_it_is_back(here, monkeypatch):
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@127.0.0.1:{port}")
@@ -138,11 +140,11 @@ def test_a_server_that_was_away_gets_all_when_it_is_back(here, monkeypatch):
 
 def wait_for_a_run() -> None:
     client = MlflowClient(store.uri())
-    for _ in range(300):
+    for _ in range(1200):
         experiment = client.get_experiment_by_name(store.EXPERIMENT)
         if experiment and client.search_runs([experiment.experiment_id]):
             return
-        time.sleep(0.2)
+        time.sleep(0.05)
     raise TimeoutError("the run has not come")
 
 

@@ -85,8 +85,10 @@ def test_experts_are_adapted_and_routers_are_not(checkpoints, model_type, kind):
     assert stock.quantised_share(model) == (pytest.approx(1, abs=0.02) if kind == "nf4" else 0)
 
 
-@pytest.mark.parametrize("model_type", MIXTURES)
-@pytest.mark.parametrize("objective", ["classify", "sft"])
+@pytest.mark.parametrize(
+    ("model_type", "objective"),
+    [("mixtral", "sft"), ("qwen3_moe", "classify"), ("gpt_oss", "classify"), ("gpt_oss", "sft")],
+)
 def test_a_fold_trains_experts(checkpoints, tmp_path, model_type, objective):
     shipped = params(objective, "bfloat16", "auto")
     wanted = shipped.model_copy(update={"train": train(objective=objective)})

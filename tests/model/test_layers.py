@@ -84,7 +84,7 @@ def test_every_gpu_gets_what_it_can_compute(gpu, tiny, architecture, dtype, kern
     assert attention.fastest(model, torch.float32, CUDA) == PACKED, "kernels are half precision"
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+@pytest.mark.parametrize("architecture", [pytest.param("llama", marks=pytest.mark.slow), "gemma2"])
 def test_compiled_layers_compute_the_same_for_rows_of_any_length(
     tiny, params, graphs, architecture
 ):
@@ -106,7 +106,7 @@ def test_compiled_layers_compute_the_same_for_rows_of_any_length(
         assert relative(gradients(model), plain) == 0
 
 
-@pytest.mark.parametrize("window", [16, 512])
+@pytest.mark.parametrize("window", [16, pytest.param(512, marks=pytest.mark.slow)])
 def test_flex_attention_keeps_caps_windows_and_bounds(tiny, params, graphs, window):
     model = build(tiny("gemma2"), params.train, CPU).eval()
     for layer in layers.decoder_layers(model):

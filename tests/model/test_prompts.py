@@ -1,6 +1,7 @@
 """Whatever the votes hold, a battle keeps its question, a share of each part, and whole tokens."""
 
 import copy
+import json
 import re
 import time
 
@@ -8,7 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from stages.backbones import sources
 from stages.config.errors import UserError
@@ -35,11 +37,39 @@ SETTINGS = settings(
 )
 
 
-@pytest.fixture(scope="session", params=["tiny", "llama", "gemma"])
-def tokenizer(request, tiny_tokenizer):
-    """A tiny tokenizer, and those of the two small checkpoints that packages carry."""
-    if request.param == "tiny":
-        return tiny_tokenizer
+@pytest.fixture(scope="session")
+def tiny_pieces() -> PreTrainedTokenizerFast:
+    """A tiny tokenizer of Gemma's kind: a space is a sign of a piece, unknown signs are bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    trainer = trainers.BpeTrainer(
+        vocab_size=200, special_tokens=["<bos>", "<eos>", "<unk>"], show_progress=False
+    )
+    texts = ["User: which answer is better?", *[" A", " B", " tie"] * 8, *map(chr, range(32, 127))]
+    tokenizer.train_from_iterator(texts, trainer)
+    learned = json.loads(tokenizer.to_str())["model"]
+    vocab, merges = learned["vocab"], [tuple(merge) for merge in learned["merges"]]
+    vocab |= {f"<0x{byte:02X}>": len(vocab) + byte for byte in range(256)}
+    tokenizer.model = models.BPE(vocab, merges, byte_fallback=True, unk_token="<unk>")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair=None, special_tokens=[("<bos>", 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+FETCHED = [pytest.param(name, marks=pytest.mark.slow) for name in ("llama", "gemma")]
+
+
+@pytest.fixture(scope="session", params=["bytes", "pieces", *FETCHED])
+def tokenizer(request, tiny_tokenizer, tiny_pieces):
+    """Tiny tokenizers, and those of the two small checkpoints that packages carry."""
+    if request.param in ("bytes", "pieces"):
+        return tiny_tokenizer if request.param == "bytes" else tiny_pieces
     raw = raw_params()
     params = Params.model_validate(raw | {"model": request.param})
     record = sources.resolve(params.checkpoint, request.param, "small", REPO / ".state")

@@ -92,6 +92,7 @@ def test_each_row_gets_its_score_whatever_its_order_in_every_format(
     assert not output.with_suffix(".parts").exists(), "parts are removed in the end"
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one_does_and_tell_the_tokens(
     here, tmp_path, monkeypatch, scorer, capsys
 ):

@@ -26,7 +26,10 @@ def assistant(text: str) -> dict:
     return {"role": "assistant", "content": text}
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["ties", "no ties"])
+WITHOUT_TIES = pytest.param(False, marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[True, WITHOUT_TIES], ids=["ties", "no ties"])
 def trained(request, tmp_path_factory, tiny) -> Trained:
     return trained_clone(tmp_path_factory, tiny, ties=request.param, objective="reward")
 

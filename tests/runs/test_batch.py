@@ -135,6 +135,7 @@ def assert_same(found: Path, expected: Path) -> None:
     assert listed[0] == listed[1] and len(listed[0].splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_predict_as_one_does(here, tmp_path, monkeypatch, two_gpus, capsys):
     given = write(tmp_path / "test.csv", here.battles(), times=8)
     together = call(here, given, "together.csv")
@@ -186,6 +187,7 @@ def test_fewer_folds_are_the_first_ones(here, tmp_path, capsys):
     assert "--folds: expected 1 to 2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_told_and_what_the_others_did_is_kept(
     here, tmp_path, two_gpus, monkeypatch, capsys
 ):

@@ -201,6 +201,7 @@ def test_it_is_published_once_and_comes_back_from_mlflow(here, models, capsys, m
     assert "data is no blend" in told
 
 
+@pytest.mark.slow
 def test_a_run_in_mlflow_may_be_a_member(here, models):
     here.publish()
     client = MlflowClient(store.uri())

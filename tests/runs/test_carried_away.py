@@ -85,7 +85,11 @@ def set_writable(folder: Path, writable: bool) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [[], ["--model", "models:/preference@champion"], ["--model", "runs:/{run}/model"]],
+    [
+        [],
+        pytest.param(["--model", "models:/preference@champion"], marks=pytest.mark.slow),
+        pytest.param(["--model", "runs:/{run}/model"], marks=pytest.mark.slow),
+    ],
     ids=["workspace", "registry", "run"],
 )
 def test_predict_writes_nothing_but_its_output(copy, model):
@@ -101,6 +105,7 @@ def test_predict_writes_nothing_but_its_output(copy, model):
     shutil.rmtree(output.parent)
 
 
+@pytest.mark.slow
 def test_compare_reads_a_revision_and_a_recorded_run(copy):
     output = copy.mine / "comparison.json"
     copy.run("compare", copy.run_id, "HEAD", "--output", str(output))
@@ -110,7 +115,10 @@ def test_compare_reads_a_revision_and_a_recorded_run(copy):
 @pytest.mark.parametrize(
     "command",
     [
-        ["predict", "--input", "data/raw/starter.csv", "--output", "submission.csv"],
+        pytest.param(
+            ["predict", "--input", "data/raw/starter.csv", "--output", "submission.csv"],
+            marks=pytest.mark.slow,
+        ),
         ["compare", "HEAD", "workspace"],
     ],
 )
@@ -119,6 +127,7 @@ def test_an_output_that_cannot_be_written_is_refused_first(copy, command):
     assert printed.startswith("error: --output: expected a place that can be written")
 
 
+@pytest.mark.slow
 def test_the_demo_answers(copy):
     process = copy.start(sys.executable, "-m", "stages.demo", "--port", "0")
     try:

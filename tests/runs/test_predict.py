@@ -107,7 +107,10 @@ def test_a_folds_adapter_on_its_own_rows_gives_the_out_of_fold_logits(trained, m
         assert distance(trained, model, fold, adapter=1 - fold) > 1  # folds do differ
 
 
-@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-5), ("bfloat16", 0.1)])
+@pytest.mark.parametrize(
+    ("dtype", "rounding"),
+    [("float32", 1e-5), pytest.param("bfloat16", 0.1, marks=pytest.mark.slow)],
+)
 def test_so_it_does_for_sft_with_an_offset_and_on_a_base_in_half_precision(
     trained, tmp_path, dtype, rounding
 ):

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from mlflow.models import Model
 from stages import predict
 from stages.runs.ensemble import Ensemble
 from stages.votes.rows import TURNS, WINNERS
+from tests.support import forked
 from tests.support.trained import FOLDS, Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
@@ -86,17 +86,17 @@ def server(trained, store) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}@champion"]
+    command = ["models", "serve", "-m", f"models:/{NAME}@champion"]
     elsewhere = trained.path / "elsewhere"
     elsewhere.mkdir()
     log = (elsewhere / "log").open("w+")
     process = subprocess.Popen(
-        [sys.executable, *command, "--env-manager", "local", "--port", str(port)],
+        [forked.commands() / "mlflow", *command, "--env-manager", "local", "--port", str(port)],
         env={
             **os.environ,
             "MLFLOW_TRACKING_URI": store,
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(forked.commands()), os.environ["PATH"]]),
         },
         cwd=elsewhere,
         stdout=log,

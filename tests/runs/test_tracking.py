@@ -1,5 +1,6 @@
 """Publishing to a real MLflow: a SQLite database, and a server over HTTP."""
 
+import functools
 import http.server
 import json
 import os
@@ -22,7 +23,7 @@ from stages import publish
 from stages.config.errors import UserError
 from stages.config.params import load
 from stages.live.sending import Sending
-from stages.runs import store, tracking
+from stages.runs import recording, served, store, tracking
 from stages.runs.recording import collect
 from stages.training.progress import Progress
 from tests.support import forked
@@ -44,7 +45,11 @@ def workspace(tmp_path, monkeypatch) -> Path:
     write_outs(tmp_path)
     put_store(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recording, "packages", packages)
     return tmp_path
+
+
+packages = functools.cache(recording.packages)  # to list them takes a quarter of a second
 
 
 def write_outs(path: Path, log_loss: float = 1.09) -> None:
@@ -281,7 +286,7 @@ def test_a_model_that_was_logged_in_part_is_logged_anew(workspace, monkeypatch):
 def follow(advice: str) -> str:
     """Run the command that a message gives; what it prints."""
     (command,) = re.findall(r"`([^`]*mlflow [^`]*)`", advice)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{forked.commands()}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command, shell=True, env=os.environ | {"PATH": path}, capture_output=True, text=True
     )
@@ -456,6 +461,7 @@ def test_tags_tell_the_commit_and_whether_its_code_was_changed(workspace, monkey
     assert collect(load()).tags["dirty"] == "true"
 
 
+@pytest.mark.slow
 def test_three_first_users_at_once(tmp_path, workspace):
     root = tmp_path / "root"
     root.mkdir()
@@ -506,6 +512,7 @@ def server(running) -> str:
 
 def test_a_tracking_server_takes_the_run_with_its_artifacts(workspace, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.setattr(served, "CODE", served.CODE / "runs")  # each file is a request
     assert record()
     assert not record()
     (parent,), (child, _) = recorded()
@@ -515,6 +522,7 @@ def test_a_tracking_server_takes_the_run_with_its_artifacts(workspace, server, m
     assert store.where() == f"look at {server}"
 
 
+@pytest.mark.slow
 def test_what_a_server_that_went_away_has_of_a_run_is_done_anew(workspace, running, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", running.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

@@ -16,7 +16,7 @@ NAMES = [f"settle-{model}-seed-1-folds-3" for model in ("llama", "gemma")]
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, tiny) -> Clone:
     """A clone in which a settlement has ended at its first look."""
-    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
+    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny).drop("report", "publish")
     clone.params = (clone.path / "params.yaml").read_text(encoding="utf-8")
     clone.printed = clone.run(*SETTLE)
     return clone
@@ -43,6 +43,7 @@ def test_it_trains_what_the_first_look_needs_and_stops_where_that_decides(clone)
     assert (clone.path / "params.yaml").read_text(encoding="utf-8") == clone.params
 
 
+@pytest.mark.slow
 def test_given_again_it_goes_on_with_what_is_there(clone):
     before = settled(clone)
     clone.dvc("exp", "remove", NAMES[1])

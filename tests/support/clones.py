@@ -11,9 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
+import pytest
 import yaml
 
 from tests.support import forked
+from tests.support.once import once
 from tests.support.places import REPO
 from tests.support.stores import put_store
 
@@ -50,6 +52,16 @@ class Clone:
         put_store(path)
         self.git("init", "-q", "-b", "main")
         self.commit("start")
+        return self
+
+    def drop(self, *stages: str) -> Self:
+        """Take stages that a test does not look at out of the pipeline, and commit that."""
+        file = self.path / "dvc.yaml"
+        pipeline = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for stage in stages:
+            del pipeline["stages"][stage]
+        file.write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
+        self.commit("A shorter pipeline")
         return self
 
     def git(self, *arguments: str) -> None:
@@ -99,3 +111,22 @@ class Clone:
 
     def metrics(self) -> dict:
         return json.loads((self.path / "metrics/metrics.json").read_text(encoding="utf-8"))
+
+
+def reproduced_clone(factory: pytest.TempPathFactory, tiny) -> Clone:
+    """A copy, to be changed at will, of a clone that is made once a session.
+
+    `dvc repro` has run in it, and its result has been committed. What that has printed is `output`.
+    """
+
+    def make(folder: Path) -> None:
+        (folder / "clone").mkdir()
+        clone = Clone(folder / "clone").make(tiny)
+        (folder / "output").write_text(clone.dvc("repro"), encoding="utf-8")
+        clone.commit("Result")
+
+    made = once(factory, "reproduced", make)
+    path = factory.mktemp("reproduced") / "clone"
+    clone = Clone(shutil.copytree(made / "clone", path, symlinks=True))
+    clone.output = (made / "output").read_text(encoding="utf-8")
+    return clone

@@ -2,7 +2,8 @@
 
 Importing torch, transformers, DVC and MLflow takes seconds, and the tests start hundreds of
 processes. Each is a process of its own, with its arguments, environment, folder and output. Only
-`python -m MODULE` is forked, and `dvc`, which is such a command; anything else is the real thing.
+`python -m MODULE` and `python -c CODE` are forked, also with -I or -u before it, and some commands
+that are such modules; anything else is the real thing.
 
     python -m tests.support.forked SOCKET
 
@@ -14,6 +15,7 @@ import atexit
 import functools
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -27,12 +29,15 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 from pathlib import Path
 
 from tests.support.places import REPO
 
 # In the environment, those that a library reads when it is imported.
 READ_AT_IMPORT = ("TRANSFORMERS_", "OMP_", "MKL_", "ATEN_", "CUDA_")
+COMMANDS = ("dvc", "mlflow", "uvicorn")  # which are modules of that name
+OPTIONS = ("-I", "-u")  # of Python, that stand before what it runs
 LIBRARIES = (
     "dvc.cli.parser",
     "dvc.repo",
@@ -62,11 +67,12 @@ import array, json, os, signal, socket, sys
 arguments = {prefix} + sys.argv[1:]
 environment = dict(os.environ)
 at_import = {{k: v for k, v in environment.items() if k.startswith({read_at_import})}}
-if arguments[:1] != ["-m"] or at_import != {at_import}:
+what = [each for each in arguments[:3] if each not in {options}][:1]
+if what not in (["-m"], ["-c"]) or at_import != {at_import}:
     os.execv("{python}", ["{python}", *arguments])  # which finds its environment by that name
 server = socket.socket(socket.AF_UNIX)
 server.connect("{socket}")
-request = json.dumps([arguments[1:], os.getcwd(), environment]).encode()
+request = json.dumps([arguments, os.getcwd(), environment]).encode()
 descriptors = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
 server.sendmsg([len(request).to_bytes(8, "big")], descriptors)
 server.sendall(request)
@@ -90,12 +96,13 @@ def commands() -> Path:
     address = folder / "socket"
     command = [sys.executable, "-m", "tests.support.forked", str(address)]
     server = subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, start_new_session=True)
-    for name, prefix in (("python", []), ("dvc", ["-m", "dvc"])):
+    for name in ("python", *COMMANDS):
         client = folder / name
         client.write_text(
             CLIENT.format(
                 python=sys.executable,
-                prefix=prefix,
+                prefix=[] if name == "python" else ["-m", name],
+                options=OPTIONS,
                 read_at_import=READ_AT_IMPORT,
                 at_import={k: v for k, v in os.environ.items() if k.startswith(READ_AT_IMPORT)},
                 socket=address,
@@ -112,6 +119,7 @@ def commands() -> Path:
 def serve(address: str) -> None:
     """Fork a process for each request, whose main module then runs in it."""
     import_libraries()
+    sys.executable = str(Path(address).with_name("python"))  # what it starts is forked, too
     gc.freeze()  # what a forked process never looks at, it need not copy
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     server = socket.socket(socket.AF_UNIX)
@@ -160,7 +168,7 @@ def watch(connection: socket.socket) -> None:
 
 
 def become(arguments: list[str], folder: str, environment: dict, descriptors: array.array) -> None:
-    """Be `python -m MODULE …` in that folder, with that environment and those streams."""
+    """Be `python ARGUMENTS` in that folder, with that environment and those streams."""
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -168,22 +176,29 @@ def become(arguments: list[str], folder: str, environment: dict, descriptors: ar
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    options = list(itertools.takewhile(OPTIONS.__contains__, arguments))
+    more = [folder, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    more = [] if "-I" in options else more
     own = [str(REPO), ""]
-    more = environment.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:] = [folder, *filter(None, more), *(p for p in sys.path if p not in own)]
+    sys.path[:] = [*filter(None, more), *(path for path in sys.path if path not in own)]
     for name in [name for name in sys.modules if name.partition(".")[0] in ("stages", "tests")]:
         del sys.modules[name]
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     importlib.invalidate_caches()
     importlib.reload(sys.modules["huggingface_hub.constants"])  # HF_ENDPOINT and the like
-    sys.argv = arguments
-    leave(run_main(arguments[0]))
+    leave(run_main(*arguments[len(options) :]))
 
 
-def run_main(module: str) -> int:
-    """Run a module as the main one; gives the exit status."""
+def run_main(kind: str, main: str, *rest: str) -> int:
+    """Run a module or code as the main one; gives the exit status."""
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if kind == "-m":
+            sys.argv = [main, *rest]
+            runpy.run_module(main, run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = ["-c", *rest]
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            exec(compile(main, "<string>", "exec"), sys.modules["__main__"].__dict__)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0

@@ -3,12 +3,14 @@
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+
+from tests.support import forked
+from tests.support.stores import put_store
 
 
 def free_port() -> int:
@@ -23,13 +25,14 @@ class Server:
     def __init__(self, home: Path, port: int) -> None:
         self.home, self.port, self.uri = home, port, f"http://127.0.0.1:{port}"
         home.mkdir()
+        put_store(home)
 
     def start(self) -> None:
-        store = ["--backend-store-uri", f"sqlite:///{self.home}/db"]
+        store = ["--backend-store-uri", f"sqlite:///{self.home}/mlflow.db"]
         store += ["--artifacts-destination", f"{self.home}/files"]
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *store, *address],
+            [forked.commands() / "mlflow", "server", *store, *address],
             env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
             cwd=self.home,
             start_new_session=True,

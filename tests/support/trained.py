@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing.spawn  # noqa: F401  remembers which is the real Python
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import yaml
 from stages import baselines, evaluate, prepare, publish, split, teacher, train, weights
 from stages.config.paths import BATTLES, CALIBRATION
 from stages.training.trainer import PackedTrainer
+from tests.support import forked
 from tests.support.clones import Clone
 from tests.support.once import once
 
@@ -89,9 +91,10 @@ class Trained(Clone):
         path.write_text(yaml.safe_dump(_merged(raw, changes)), encoding="utf-8")
 
     def call(self, main, *arguments: str) -> None:
-        """Run a stage's `main` in the clone."""
+        """Run a stage's `main` in the clone; the processes that it starts are forked."""
         with self.inside(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["stage", *arguments])
+            patch.setattr(sys, "executable", str(forked.commands() / "python"))
             main()
 
     def publish(self, *arguments: str) -> None:

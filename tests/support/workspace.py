@@ -1,11 +1,14 @@
 """A folder in which the stages of one fold run as processes."""
 
+import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -36,6 +39,12 @@ class Workspace:
             file.parent.mkdir(parents=True)
             frame.to_parquet(file)
         self.run("weights")
+
+    def copied(self, path: Path) -> Self:
+        """A copy, whose params may be changed."""
+        other = copy.copy(self)
+        other.path, other.raw = shutil.copytree(self.path, path), copy.deepcopy(self.raw)
+        return other
 
     def write_params(self) -> None:
         (self.path / "params.yaml").write_text(yaml.safe_dump(self.raw), encoding="utf-8")

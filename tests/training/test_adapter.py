@@ -1,10 +1,8 @@
 """A fold's adapter where neither this project nor the folders of its training are."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from transformers import AutoTokenizer
 from stages.config.params import Params
 from stages.model.examples import tokenize
 from stages.model.prompts import Template, answer_ids
+from tests.support import forked
 from tests.support.hub import COMMIT, MODEL, hub_with
 from tests.support.wheels import write_package
 from tests.support.workspace import FAST, Workspace
@@ -107,9 +106,8 @@ def logits(adapter: Path, ids: list[int], *base: Path, objective: str = "classif
         labels=", num_labels=3" if classify else "",
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, adapter, json.dumps(ids), *base],
+        [forked.commands() / "python", "-I", "-c", script, adapter, json.dumps(ids), *base],
         cwd=adapter.parent,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         capture_output=True,
         text=True,
     )
@@ -146,6 +144,7 @@ def test_plain_peft_finds_a_base_on_the_hub_by_the_adapter_alone(workspace, tiny
 
 
 @pytest.mark.rounding
+@pytest.mark.slow
 def test_an_adapter_on_a_package_names_it_and_loads_on_its_weights(
     workspace, tiny, tmp_path, monkeypatch
 ):

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,9 @@ import pytest
 from safetensors.torch import load_file
 
 from stages.training.checkpoints import writing
+from tests.support import forked
+from tests.support.absent import without
+from tests.support.battles import make_battles
 from tests.support.places import REPO
 from tests.support.votes import with_votes
 from tests.support.workspace import Workspace
@@ -25,18 +27,14 @@ def workspace(tmp_path, tiny, battles) -> Workspace:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, tiny) -> Workspace:
     """A run that nobody stopped."""
-    from tests.support.battles import make_battles
-
     workspace = Workspace(tmp_path_factory.mktemp("whole"), tiny(), make_battles())
     workspace.output = workspace.run("train", "0")
     return workspace
 
 
 def test_the_core_can_be_used_where_dvc_mlflow_optuna_and_pandera_are_not():
-    absent = "import sys; sys.modules |= dict.fromkeys(['dvc', 'mlflow', 'optuna', 'pandera'])"
-    subprocess.run(
-        [sys.executable, "-c", f"{absent}; import stages.training.run"], cwd=REPO, check=True
-    )
+    code = without("dvc", "mlflow", "optuna", "pandera") + "import stages.training.run"
+    subprocess.run([forked.commands() / "python", "-c", code], cwd=REPO, check=True)
 
 
 def test_without_its_inputs_it_says_what_makes_them(workspace):
@@ -81,9 +79,17 @@ def test_killed_and_started_again_it_ends_as_if_never_stopped(whole, workspace):
     pd.testing.assert_frame_equal(workspace.curves(), whole.curves())
 
 
-@pytest.mark.parametrize("change", ["fold", "data", "params", "backbone"])
-def test_another_run_never_takes_up_that_checkpoint(workspace, tiny, change):
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, tiny) -> Workspace:
+    """A run that was killed, and left a checkpoint."""
+    workspace = Workspace(tmp_path_factory.mktemp("killed"), tiny(), make_battles())
     workspace.kill_after(2, "train", "0")
+    return workspace
+
+
+@pytest.mark.parametrize("change", ["fold", "data", "params", "backbone"])
+def test_another_run_never_takes_up_that_checkpoint(killed, tmp_path, tiny, change):
+    workspace = killed.copied(tmp_path / "copy")
     fold = "0"
     if change == "fold":
         fold = "1"
@@ -113,6 +119,7 @@ def test_a_checkpoint_cut_short_by_the_kill_is_passed_over(whole, workspace):
     pd.testing.assert_frame_equal(workspace.predictions(), whole.predictions())
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_it_says_so_takes_no_room_and_loses_no_step(whole, workspace):
     workspace.kill_after(2, "train", "0")
     (folder,) = (workspace.path / ".state/checkpoints").glob("*/")

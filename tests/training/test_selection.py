@@ -55,7 +55,7 @@ def weights(trained: Trained) -> dict[str, np.ndarray]:
     return {name: p.detach().numpy().copy() for name, p in named if p.requires_grad}
 
 
-@pytest.mark.parametrize("way", ["fast", "plain"])
+@pytest.mark.parametrize("way", ["fast", pytest.param("plain", marks=pytest.mark.slow)])
 def test_the_adapter_of_the_best_epoch_is_kept_and_predicts(tiny, params, tmp_path, losses, way):
     training, held_out = frames(make_battles())
     trained = train_fold(tiny(), training, held_out, best(params, way=way), tmp_path)
@@ -88,6 +88,7 @@ def test_what_is_held_out_plays_no_part_in_the_choice(tiny, params, tmp_path):
     assert (found[0].curves.validation_loss != found[1].curves.validation_loss).any()
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_it_keeps_the_same_epoch(
     tiny, params, tmp_path, monkeypatch, capsys
 ):

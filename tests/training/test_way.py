@@ -40,7 +40,7 @@ def checkpoints(tmp_path_factory) -> Checkpoints:
 
 
 @pytest.mark.parametrize("model_type", IMPORTANT)
-@pytest.mark.parametrize("objective", ["classify", "sft"])
+@pytest.mark.parametrize("objective", ["classify", pytest.param("sft", marks=pytest.mark.slow)])
 def test_an_architecture_trains_and_goes_the_fastest_way_that_is_exact(
     checkpoints, model_type, objective
 ):
@@ -102,7 +102,7 @@ def test_a_window_lives_in_the_mask_alone(checkpoints, monkeypatch, dtype):
     found_in_the_fast_way(checkpoints("gemma3"), "exact", dtype=dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model_type", ["lfm2", "jamba", "qwen3_5"])
 def test_a_state_runs_over_the_examples_of_a_row(checkpoints, model_type, dtype):
     found_in_the_fast_way(checkpoints(model_type), "neighbours", dtype=dtype)

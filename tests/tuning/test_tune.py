@@ -110,6 +110,7 @@ def test_a_study_that_has_ended_is_not_repeated(clone, whole, capsys):
     assert clone.dvc("queue", "status").count("tuned-llama") == 1
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_as_if_never_stopped(clone, whole, monkeypatch, capsys):
     monkeypatch.setattr("stages.tuning.tune.start", lambda *_: None)
     monkeypatch.setattr("stages.tuning.tune.write_tuning", lambda *_: None)

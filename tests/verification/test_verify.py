@@ -23,7 +23,7 @@ from stages.verification.differences import outcomes, tolerance_for
 from stages.verification.judgement import judge
 from stages.verification.rerun import run_again
 from tests.support import forked
-from tests.support.clones import Clone
+from tests.support.clones import Clone, reproduced_clone
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,9 @@ def clone(tmp_path_factory, tiny) -> Clone:
 
     A checkpoint of another run lies where training fold 0 once more would take it up.
     """
-    clone = Clone(tmp_path_factory.mktemp("clone")).make(tiny)
-    edit_yaml(clone.path / "dvc.yaml", lambda pipeline: pipeline["stages"].pop("report", None))
-    clone.dvc("repro")
-    clone.commit("Result")
+    clone = reproduced_clone(tmp_path_factory, tiny)
+    edit_yaml(clone.path / "dvc.lock", lambda lock: lock["stages"].pop("report"))
+    clone.drop("report")
     plant_foreign_checkpoint(clone.path)
     return clone
 
@@ -149,6 +148,7 @@ def test_a_tampered_metric_with_a_tampered_lock_is_detected(branch, again, tmp_p
         assert text.endswith("Not verified: run again, HEAD differs in evaluate.")
 
 
+@pytest.mark.slow
 def test_a_changed_row_is_detected(branch, tmp_path):
     change_a_row(branch.path)
     branch.commit("A typo")
@@ -173,6 +173,7 @@ def change_a_row(repository: Path) -> None:
     frame.to_csv(votes, index=False)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_left_over_from_another_run_is_detected(branch, again, tmp_path):
     output = branch.dvc("repro", "--force", "--single-item", "train@0")
     assert "going on from step" in output  # the user's repository took it up; verify did not
