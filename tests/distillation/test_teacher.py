@@ -73,7 +73,6 @@ def student_of(run_of: Honest, fold: int, monkeypatch) -> tuple[pd.DataFrame, pd
     return frames[0], frames[1]
 
 
-@pytest.mark.slow
 def test_the_teacher_of_a_fold_never_saw_its_held_out_votes(first):
     """Those votes change, everything is made anew, and the fold is taught the same to the byte."""
     first.set_params(teacher={"from": "first"})

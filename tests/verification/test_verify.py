@@ -173,7 +173,6 @@ def change_a_row(repository: Path) -> None:
     frame.to_csv(votes, index=False)
 
 
-@pytest.mark.slow
 def test_a_checkpoint_left_over_from_another_run_is_detected(branch, again, tmp_path):
     output = branch.dvc("repro", "--force", "--single-item", "train@0")
     assert "going on from step" in output  # the user's repository took it up; verify did not
