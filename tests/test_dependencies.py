@@ -17,7 +17,7 @@ STAGES = modules("stages")
 RUN = {name for name, path in STAGES.items() if path.parent == Path("stages")} - {"stages"}
 # Of stages.config.paths: what is read, or written by a command that is no stage.
 NOT_OF_A_STAGE = {"PARAMS", "PIPELINE", "LOCK", "COMPARISON", "RATINGS", "BLENDS", "BLEND"}
-NOT_OF_A_STAGE |= {"TUNING", "SETTLED", "REFIT", "REFIT_FACTS", "PLAN"}
+NOT_OF_A_STAGE |= {"TUNING", "SETTLED", "REFIT_FACTS", "PLAN"}
 
 
 def imported(stage: str) -> set[str]:

@@ -197,3 +197,16 @@ def test_a_pipeline_whose_weights_are_here_asks_no_other_machine(tmp_path, tiny,
     lookup = "import socket; socket.getaddrinfo('example.invalid', 80)"
     clone.run("python", "-c", lookup, succeeds=False)
     assert "example.invalid" in log.read_text(encoding="utf-8")
+
+
+def test_a_param_makes_one_adapter_a_part_of_the_pipeline(tmp_path_factory, tiny):
+    clone = reproduced_clone(tmp_path_factory, tiny)
+    output = clone.dvc("exp", "run", "-S", "refit=[train]", "--name", "one-adapter")
+    assert "Stage 'train@0' didn't change, skipping" in output
+    assert "Running stage 'refit@train'" in output
+    made = clone.path / "models/refit"
+    assert json.loads((made / "refit.json").read_text(encoding="utf-8"))["how"] == "train"
+    shutil.rmtree(made)
+    clone.dvc("checkout", "models/refit")
+    assert (made / "adapter_config.json").exists()
+    assert "up to date" in clone.dvc("status")

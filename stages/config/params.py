@@ -228,6 +228,7 @@ class Params(Section):
     train: Train
     teacher: Teacher = Teacher()
     evaluate: Evaluate
+    refit: list[Literal["train", "average"]] = Field(default=[], max_length=1)
     tune: Tune | None = None
     scales: dict[str, Scale]
     backbones: dict[str, Family]
