@@ -39,7 +39,7 @@ def main() -> None:
         from stages.planning.words import text
 
         steps = not options.no_steps
-        wish = Wish(options.device, options.seeds, options.price, options.find, steps)
+        wish = Wish(options.device, options.seeds, options.price, options.find, steps, options.gpus)
         plan = draw_up(read_params(options.models, options.set_param), wish)
     page = options.output.with_suffix(".html")
     write_json(options.output, plan)
@@ -64,6 +64,8 @@ def _options() -> argparse.Namespace:
     add("--price", type=above_zero, metavar="AMOUNT", help="of an hour of the device")
     told = "that each backbone is trained with; default: 1"
     add("--seeds", type=count, default=1, metavar="COUNT", help=told)
+    told = "how many such devices there are; says how they end all trainings soonest; default: 1"
+    add("--gpus", type=count, default=1, metavar="COUNT", help=told)
     told = "say which votes, folds and seeds find this difference of log loss at the least cost"
     add("--find", type=above_zero, metavar="DIFFERENCE", help=told)
     told = "calculate the speed, even where the device is here and a few steps could show it"

@@ -10,6 +10,7 @@ from stages.planning.backbone import Backbone, Fit, look, twice_as_long
 from stages.planning.devices import device_for
 from stages.planning.memory import GIB, shares
 from stages.planning.power import Design
+from stages.planning.several import several
 from stages.planning.shape import Shape
 from stages.planning.votes import Votes, own_votes
 from stages.planning.work import Load, fold
@@ -29,6 +30,7 @@ class Wish:
         price: of an hour of the device; None leaves money out.
         find: a difference of log loss that a design is wanted for, if any.
         steps: whether to make a few steps if the device is here.
+        gpus: how many such devices there are.
     """
 
     device: str | None = None
@@ -36,6 +38,7 @@ class Wish:
     price: float | None = None
     find: float | None = None
     steps: bool = True
+    gpus: int = 1
 
 
 def read_params(models: Sequence[str], overrides: Sequence[str]) -> list[Params]:
@@ -62,6 +65,7 @@ def draw_up(tasks: Sequence[Params], wish: Wish) -> dict:
     backbones = [look(each, own, joined, device, wish.steps) for each in tasks]
     stops = [f"{each.here.name}: {stop}" for each in backbones for stop in each.stops]
     known = [(each.here, each.shape) for each in backbones if each.shape]
+    told = [_backbone(each, wish) for each in backbones]
     disk = obstacles.full(known, len(params.split.folds), wish.seeds) if known else None
     return {
         "votes": _votes(params, own, joined),
@@ -72,7 +76,8 @@ def draw_up(tasks: Sequence[Params], wish: Wish) -> dict:
         "seeds": wish.seeds,
         "price": wish.price,
         "device": asdict(device),
-        "backbones": [_backbone(each, wish) for each in backbones],
+        "backbones": told,
+        "several": _several(told, len(params.split.folds) * wish.seeds, wish.gpus),
         "power": _power(params, own, wish.seeds),
         "cheapest": _cheapest(backbones, own, wish.find) if wish.find else None,
         "stops": stops + [stop for stop in (disk,) if stop],
@@ -157,6 +162,16 @@ def _time(found: Backbone, fit: Fit, load: Load, params: Params, wish: Wish) -> 
         "how": fit.speed.how,
         "error": error,
     }
+
+
+def _several(backbones: list[dict], trainings: int, gpus: int) -> dict | None:
+    """Both ways to use several GPUs, where the time of all backbones is known."""
+    times = [each["time"] for each in backbones]
+    if gpus == 1 or None in times:
+        return None
+    each = [(time["start"], time["training"] + time["held_out"]) for time in times]
+    one = [(start / trainings, rest / trainings) for start, rest in each]
+    return asdict(several(one * trainings, gpus))
 
 
 def _power(params: Params, own: Votes, seeds: int) -> dict:

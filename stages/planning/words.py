@@ -194,9 +194,22 @@ def _hours(plan: dict) -> Table:
         *sorted({f"The speed is {each['time']['how']}." for each in found if each["time"]}),
         *(f"{each['checkpoint']} {WAYS[each['way']]}." for each in found if each["way"] in WAYS),
         "The start of a fold is its loading, gates and compiling; large backbones take longer.",
+        *([_several(plan["several"])] if plan["several"] else []),
     ]
     title = "Time of all folds and seeds"
     return Table("hours", title, [*head, *(["price"] if priced else [])], rows, notes)
+
+
+def _several(found: dict) -> str:
+    """How several GPUs end all trainings soonest."""
+    gpus, apart, together = found["gpus"], found["side_by_side"], found["together"]
+    ways = [
+        (apart, f"with a training on each: `dvc queue start -j {gpus}`"),
+        (together, f"with all of them on each training in turn: `GPUS={gpus}` before the command"),
+    ]
+    (first, way), (second, other) = sorted(ways, key=lambda each: each[0])
+    told = f"{_told(first)} {way}; and in {_told(second)} {other}"
+    return f"{gpus} such GPUs end all trainings in {told}."
 
 
 def _times(time: dict) -> list[str]:

@@ -12,6 +12,7 @@ import yaml
 from stages import plan
 from stages.pages.planning import write_plan
 from stages.planning import obstacles
+from stages.planning.several import several
 from stages.planning.words import text
 from tests.support import forked
 from tests.support.hub import MODEL, Hub, hub_with
@@ -135,6 +136,24 @@ def test_the_cheapest_design_is_told_or_that_there_is_none(run):
     _, printed = run("--device", "h100", "--find", "0.01")
     assert printed.count("To find 0.01 in 80% of cases") == 2
     assert printed.count("no design does with 40 votes at most") == 2
+
+
+def test_several_gpus_take_a_training_each_or_share_each_whatever_ends_sooner(run):
+    # A training for each of two folds.
+    found, printed = run("--device", "h100", "--gpus", "2")
+    apart, together = (found["several"][way] for way in ("side_by_side", "together"))
+    assert apart == pytest.approx(found["backbones"][0]["time"]["total"] / 2) and apart < together
+    assert "2 such GPUs end all trainings in" in printed and "queue start -j 2`; and in" in printed
+    assert run("--device", "h100")[0]["several"] is None
+
+
+def test_hours_on_several_gpus_by_hand():
+    # The longest training first; the two shorter ones fit beside it.
+    assert several([(1.0, 1.0), (1.0, 5.0), (1.0, 3.0)], 2).side_by_side == 6.0
+    # Three equal ones keep one of two GPUs idle, and to share each is sooner but for its start.
+    three = several([(0.0, 9.8)] * 3, 2)
+    assert (three.side_by_side, three.together) == pytest.approx((19.6, 15.0))
+    assert several([(1.0, 9.8)], 2).together == pytest.approx(1.0 + 5.0)
 
 
 def test_a_difference_that_no_model_can_have_is_refused(refused):
