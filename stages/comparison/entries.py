@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stages.config.data import Auxiliary
+from stages.config.params import Checkpoint, Scale
 from stages.runs.finished import Result, titles
 from stages.scoring import scores
 
@@ -75,9 +77,11 @@ def but_for_the_seed(result: Result) -> str:
             (list(map(but_for_the_seed, result.members)), counted, result.metrics["weights"])
         )
     train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
-    chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
+    budget = Scale.model_validate(result.budget)
+    family = result.params["backbones"][result.params["model"]]
+    chosen = Checkpoint.model_validate(family[budget.size])
     prompt, beside = sorted(prompt_of(result.params).items()), beside_of(result.params)
-    trained = (result.checkpoint, sorted(train.items()), prompt, chosen, result.budget, beside)
+    trained = (result.checkpoint, sorted(train.items()), prompt, chosen, budget, beside)
     return repr((*trained, sorted(teacher_of(result.params).items())))
 
 
@@ -94,8 +98,9 @@ def teacher_of(params: dict) -> dict:
 
 
 def beside_of(params: dict) -> list[dict]:
-    """The files of votes that a run was trained on beside its own, likewise."""
-    return params["data"].get("auxiliary", [])
+    """The files of votes that a run was trained on beside its own, with what is left out."""
+    files = params["data"].get("auxiliary", [])
+    return [Auxiliary.model_validate(file).model_dump() for file in files]
 
 
 def prompt_of(params: dict) -> dict:

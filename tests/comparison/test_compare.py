@@ -184,6 +184,19 @@ def test_a_small_difference_needs_three_seeds(run):
     assert not any("three seeds" in warning for warning in three["warnings"])
 
 
+def test_a_default_that_is_written_out_makes_no_other_run(run):
+    ahead, behind = seeds(run, "ahead", 1.02, 10), seeds(run, "behind", 1.0, 20)
+    for number, result in enumerate([*ahead, *behind]):
+        written = {"training_only": True, "format": "auto"} if number % 2 else {}
+        result.params["data"]["auxiliary"] = [{"raw": "more.csv", "weight": 1.0} | written]
+        if number % 2:
+            result.budget["lr_factor"] = 1.0
+            result.params["backbones"][result.params["model"]][result.budget["size"]]["hub"] = None
+    found = compare([*ahead, *behind])
+    assert found["seeds"]["ahead-10"]["runs"] == ["ahead-10", "ahead-11", "ahead-12"]
+    assert not any("not trained alike" in warning for warning in found["warnings"])
+
+
 def test_training_loss_that_ranks_otherwise_is_told(tmp_path, run, good):
     fair = run("fooled", skill=0.8, seed=2)
     for curve in fair.curves:
