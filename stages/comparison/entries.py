@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stages.config.data import Auxiliary
-from stages.config.params import Checkpoint, Scale
+from stages.config.data import Auxiliary, Section
+from stages.config.params import Checkpoint, Prompt, Scale, Train
 from stages.runs.finished import Result, titles
 from stages.scoring import scores
 
@@ -77,17 +77,30 @@ def but_for_the_seed(result: Result) -> str:
             (list(map(but_for_the_seed, result.members)), counted, result.metrics["weights"])
         )
     train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
-    budget = Scale.model_validate(result.budget)
-    family = result.params["backbones"][result.params["model"]]
-    chosen = Checkpoint.model_validate(family[budget.size])
-    prompt, beside = sorted(prompt_of(result.params).items()), beside_of(result.params)
-    trained = (result.checkpoint, sorted(train.items()), prompt, chosen, budget, beside)
+    chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
+    sections = [train, prompt_of(result.params), _filled(Checkpoint, chosen)]
+    sections += [_filled(Scale, result.budget), *beside_of(result.params)]
+    trained = (result.checkpoint, *(sorted(section.items()) for section in sections))
     return repr((*trained, sorted(teacher_of(result.params).items())))
+
+
+def _filled(section: type[Section], given: dict) -> dict:
+    """A section of a run's params with what it leaves out; an older run may have other keys."""
+    fields = section.model_fields
+    left_out = {name: field.default for name, field in fields.items() if not field.is_required()}
+    inner = {
+        name: _filled(field.annotation, given[name])
+        for name, field in fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, Section)
+        and isinstance(given.get(name), dict)  # rates may be one number
+    }
+    return left_out | given | inner
 
 
 def train_of(params: dict) -> dict:
     """A run's section `train`; older ones lack what they could not have."""
-    train = {"offset": False, "way": "auto", "select": "last"} | params["train"]
+    train = _filled(Train, params["train"])
     return {k: v for k, v in train.items() if k != "inner" or train["select"] == "best"}
 
 
@@ -99,10 +112,9 @@ def teacher_of(params: dict) -> dict:
 
 def beside_of(params: dict) -> list[dict]:
     """The files of votes that a run was trained on beside its own, with what is left out."""
-    files = params["data"].get("auxiliary", [])
-    return [Auxiliary.model_validate(file).model_dump() for file in files]
+    return [_filled(Auxiliary, file) for file in params["data"].get("auxiliary", [])]
 
 
 def prompt_of(params: dict) -> dict:
     """A run's section `prompt`, likewise."""
-    return {"counts": False, "chat": False} | params["prompt"]
+    return _filled(Prompt, params["prompt"])

@@ -191,10 +191,19 @@ def test_a_default_that_is_written_out_makes_no_other_run(run):
         result.params["data"]["auxiliary"] = [{"raw": "more.csv", "weight": 1.0} | written]
         if number % 2:
             result.budget["lr_factor"] = 1.0
+            result.params["train"]["lora"]["experts"] = False
             result.params["backbones"][result.params["model"]][result.budget["size"]]["hub"] = None
     found = compare([*ahead, *behind])
     assert found["seeds"]["ahead-10"]["runs"] == ["ahead-10", "ahead-11", "ahead-12"]
     assert not any("not trained alike" in warning for warning in found["warnings"])
+
+
+def test_a_run_with_keys_that_are_no_more_is_compared(run, good):
+    other = run("other", skill=0.8, seed=2)
+    chosen = other.params["backbones"][other.params["model"]][other.budget["size"]]
+    for section in (other.budget, chosen, other.params["train"]["lora"]):
+        section["gone"] = 1
+    assert compare([good, other])["verdict"] == "better"
 
 
 def test_training_loss_that_ranks_otherwise_is_told(tmp_path, run, good):
