@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from bench.study import document
-from bench.study.figures import both_intervals, markdown
+from bench.study.figures import both_intervals, judged, markdown, of_all_seeds
 from bench.study.restore import FOLDER, Restored, Votes, read_votes, restore
 from stages.comparison import paired
-from stages.comparison.compare import compare
 from stages.config.errors import UserError, stage
 from stages.counting.features import count_features
 from stages.pages.tables import interval, minus
@@ -191,12 +190,9 @@ def verdict(restored: Restored, ending: str) -> str:
     alike = [c for c in restored.combinations if c.name.removesuffix(ending).isalnum()]
     if len(alike) < 2:
         return ""
-    found = compare([run for c in alike for run in c.seeds])
-    told = [
-        f"**{found['verdict']}**. {found['sentence']}",
-        *(p["sentence"] for p in found["pairs"]),
-    ]
-    return minus("\n".join(f"- {sentence}" for sentence in told))
+    found = of_all_seeds(alike)
+    told = [judged(found), *(minus(pair["sentence"]) for pair in found["pairs"])]
+    return "\n".join(f"- {sentence}" for sentence in told)
 
 
 def _baselines(own: Votes, other: Votes) -> str:

@@ -167,12 +167,20 @@ def verdicts(combinations: list[Combination]) -> str:
     for way in dict.fromkeys(c.way for c in combinations):
         alike = [c for c in combinations if c.way == way]
         if len(alike) > 1:
-            found = compare([run for c in alike for run in c.seeds])
-            notes = "".join(f"\n  - {told}" for told in [*found["reasons"], *found["warnings"]])
-            told.append(
-                f"- {way}: **{found['verdict']}**. {tables.minus(found['sentence'])}{notes}"
-            )
+            found = of_all_seeds(alike)
+            told.append(f"- {way}: {judged(found)}")
     return "\n".join(told)
+
+
+def of_all_seeds(combinations: list[Combination]) -> dict:
+    """What `python -m stages.compare` says of all seeds of these backbones."""
+    return compare([run for c in combinations for run in c.seeds])
+
+
+def judged(found: dict) -> str:
+    """The verdict of a comparison, and below it what speaks against it or has to be known."""
+    notes = "".join(f"\n  - {told}" for told in [*found["reasons"], *found["warnings"]])
+    return f"**{found['verdict']}**. {tables.minus(found['sentence'])}{notes}"
 
 
 def pairs(combinations: list[Combination]) -> str:
