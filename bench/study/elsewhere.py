@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.study import document
+from bench.study import document, inner
 from bench.study.figures import both_intervals, judged, markdown, of_all_seeds
 from bench.study.restore import FOLDER, Restored, Votes, read_votes, restore
 from stages.comparison import paired
@@ -33,6 +33,7 @@ SUMMARY = FOLDER / "summary.json"
 # Folders of runs, and what they predict.
 SETS = {"lmsys": "LMSYS", "auto-j": "Auto-J", "hh-harmless": "hh-harmless"}
 BESIDE = {"lmsys": "auto-j", "auto-j": "lmsys"}  # whose votes were trained on beside a set's
+COMPARED = {"lmsys": "-sft-auto-j", "auto-j": "-sft-lmsys", "hh-harmless": "-sft"}  # trained alike
 AGAINST = ("counts", "tfidf_counts")
 
 
@@ -69,6 +70,7 @@ def main() -> None:
         for name, raw in zip(SETS, files, strict=True)
     }
     blocks, summary = rebuilt(votes)
+    blocks |= {"inner-sources": inner.sources(options.lmsys), "inner-rates": inner.rates()}
     for name, body in blocks.items():
         print(f"{name}\n\n{body}\n")
     _settle(DOCUMENT, document.fill(DOCUMENT.read_text(encoding="utf-8"), blocks), options.write)
@@ -93,8 +95,7 @@ def rebuilt(votes: dict[str, Votes]) -> tuple[dict[str, str], list[dict]]:
         blocks[name] = _table(restored, entries)
         if name in BESIDE:
             blocks[f"{name}-baselines"] = _baselines(own, votes[BESIDE[name]])
-            if told := verdict(restored, f"-sft-{BESIDE[name]}"):
-                blocks[f"{name}-verdict"] = told
+        blocks[f"{name}-verdict"] = verdict(restored, COMPARED[name])
     return blocks, summary
 
 
@@ -188,8 +189,6 @@ def verdict(restored: Restored, ending: str) -> str:
         ending: of the names of their runs, behind the backbone's.
     """
     alike = [c for c in restored.combinations if c.name.removesuffix(ending).isalnum()]
-    if len(alike) < 2:
-        return ""
     found = of_all_seeds(alike)
     told = [judged(found), *(minus(pair["sentence"]) for pair in found["pairs"])]
     return "\n".join(f"- {sentence}" for sentence in told)

@@ -119,21 +119,32 @@ def read_votes(folder: Path, raw: Path) -> Votes:
     runs = _shipped(folder)
     tables = [pd.read_parquet(run / PREDICTIONS, columns=["id", "fold"]) for run in runs]
     predicted = pd.concat(tables).drop_duplicates("id")
-    data = load().data.model_copy(update={"raw": str(raw)})
-    # Where one side always wins, the seed deals the answers to A and B.
     seed = yaml.safe_load((runs[0] / PARAMS).read_text(encoding="utf-8"))["seed"]
+    battles = battles_of(raw, predicted, seed)
+    features = count_features(battles)
+    baselines = predict_baselines(battles, features, battles.fold.to_numpy())
+    return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
+
+
+def battles_of(raw: Path, predicted: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The votes with the ids of a table, beside its other columns, and their prompt groups.
+
+    Args:
+        seed: deals the answers to A and B where one side always wins.
+
+    Raises:
+        UserError: some of them are not in the file.
+    """
+    data = load().data.model_copy(update={"raw": str(raw)})
     battles = prepare(data, data, seed).battles.to_pandas()
     battles = with_classes(battles.merge(predicted, on="id"))
     if len(battles) < len(predicted):
         raise UserError(
-            f"{raw}: expected the {len(predicted)} votes that the runs in {folder} were trained "
-            f"on, found {len(battles)} of them by id: name the file that they came from, or one "
-            "with the same votes"
+            f"{raw}: expected the {len(predicted)} votes that the shipped runs predicted, found "
+            f"{len(battles)} of them by id: name the file that they came from, or one with the "
+            "same votes"
         )
-    battles = battles.assign(group=find_groups(battles.prompt).names)
-    features = count_features(battles)
-    baselines = predict_baselines(battles, features, battles.fold.to_numpy())
-    return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
+    return battles.assign(group=find_groups(battles.prompt).names)
 
 
 def restore(folder: Path, votes: Votes) -> Restored:

@@ -78,7 +78,8 @@ def but_for_the_seed(result: Result) -> str:
         )
     train = {k: v for k, v in train_of(result.params).items() if k != "seed"}
     chosen = result.params["backbones"][result.params["model"]][result.budget["size"]]
-    sections = [train, prompt_of(result.params), _filled(Checkpoint, chosen)]
+    checkpoint = _filled(Checkpoint, chosen) | {"lr": _rate(chosen["lr"], train["objective"])}
+    sections = [train, prompt_of(result.params), checkpoint]
     sections += [_filled(Scale, result.budget), *beside_of(result.params)]
     trained = (result.checkpoint, *(sorted(section.items()) for section in sections))
     return repr((*trained, sorted(teacher_of(result.params).items())))
@@ -96,6 +97,11 @@ def _filled(section: type[Section], given: dict) -> dict:
         and isinstance(given.get(name), dict)  # rates may be one number
     }
     return left_out | given | inner
+
+
+def _rate(rates: float | dict[str, float], objective: str) -> float:
+    """The one of a checkpoint's rates that a run was trained with."""
+    return rates.get(objective) or rates["classify"] if isinstance(rates, dict) else rates
 
 
 def train_of(params: dict) -> dict:

@@ -206,6 +206,17 @@ def test_a_run_with_keys_that_are_no_more_is_compared(run, good):
     assert compare([good, other])["verdict"] == "better"
 
 
+def test_a_rate_of_another_objective_makes_no_other_run(run):
+    ahead = seeds(run, "ahead", 1.02, 10)
+    for result, other in zip(ahead, (1e-4, 2e-4, None), strict=True):
+        trained = result.params["backbones"][result.params["model"]][result.budget["size"]]
+        objective = result.params["train"]["objective"]
+        rates = dict.fromkeys(("classify", "sft", "reward"), other) | {objective: 5e-4}
+        trained["lr"] = 5e-4 if other is None else rates
+    found = compare([*ahead, *seeds(run, "behind", 1.0, 20)])
+    assert found["seeds"]["ahead-10"]["runs"] == ["ahead-10", "ahead-11", "ahead-12"]
+
+
 def test_training_loss_that_ranks_otherwise_is_told(tmp_path, run, good):
     fair = run("fooled", skill=0.8, seed=2)
     for curve in fair.curves:
