@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from stages.comparison.verdict import DELTA
+from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.planning import obstacles, power
 from stages.planning.backbone import Backbone, Fit, look, twice_as_long
@@ -58,9 +59,14 @@ def draw_up(tasks: Sequence[Params], wish: Wish) -> dict:
         tasks: the params of each, which differ in the model.
 
     Raises:
-        UserError: the votes cannot be read, or the device is not known.
+        UserError: the votes cannot be read, or the device is not known or there is one of it.
     """
     device, params = device_for(wish.device), tasks[0]
+    if wish.gpus > 1 and not device.cuda:
+        raise UserError(
+            f"--gpus: expected a device of which there may be several, found {device.name}; name "
+            "one with --device, such as h100"
+        )
     own, joined = own_votes(params)
     backbones = [look(each, own, joined, device, wish.steps) for each in tasks]
     stops = [f"{each.here.name}: {stop}" for each in backbones for stop in each.stops]

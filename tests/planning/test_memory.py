@@ -197,11 +197,12 @@ def test_the_range_is_wider_where_nothing_was_checked():
 
 
 @pytest.mark.parametrize("row", plan_check.MEASURED, ids=lambda row: f"{row.name}-{row.memory}")
-def test_a_measured_run_is_expected_within_a_fifth(row):
+def test_a_measured_run_is_expected_within_a_fifth_and_within_the_range(row):
     plan, speed = plan_check.expected(row)
     rates = plan_check.rates(row, speed)
     for expected, measured in zip(rates, (row.training, row.held_out), strict=True):
         assert measured is None or expected == pytest.approx(measured, rel=0.2)
+        assert measured is None or 1 / (1 + speed.error) < measured / expected < 1 + speed.error
     assert row.peak is None or plan.peak / GIB == pytest.approx(row.peak, rel=0.2)
     assert row.recomputed is None or abs(plan.recomputed - row.recomputed) <= 2
 

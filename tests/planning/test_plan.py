@@ -161,6 +161,11 @@ def test_a_difference_that_no_model_can_have_is_refused(refused):
     assert "--find: expected a difference of log loss such as 0.01" in said and "found 3" in said
 
 
+def test_several_gpus_are_refused_where_the_device_is_none(refused):
+    _, said = refused("--gpus", "2", "--no-steps")
+    assert "--gpus: expected a device of which there may be several" in said and "h100" in said
+
+
 def test_another_tokenizer_counts_where_its_own_is_not_here(run):
     found, printed = run("--device", "h100", "--models", "qwen")
     [tokens] = [each["tokens"] for each in found["backbones"]]
