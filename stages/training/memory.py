@@ -25,6 +25,7 @@ from stages.model.sharding import sharded
 
 MARGIN = 0.95  # share of the memory to plan with: fragments, and rows of another mix
 DENSE = 0.9  # share of that which de-quantised weights may fill: they save little, and stay
+ON_CPU = 2**30  # bytes that they may fill on the CPU, where the memory is not measured
 Peak = Callable[[int, int], int | None]
 
 
@@ -93,11 +94,9 @@ def fit(
 
 
 def keep_weights(model: PeftModel, compute: Compute, plan: Plan) -> Plan:
-    """Keep the de-quantised weights of as many layers as there is room for.
-
-    On the CPU none are: to read them takes as long there as to compute them.
-    """
-    room = int(DENSE * plan.limit) - plan.peak
+    """Keep the de-quantised weights of as many layers as there is room for."""
+    measured = plan.limit or compute.device.type != "cpu"
+    room = int(DENSE * plan.limit) - plan.peak if measured else ON_CPU
     # FlexAttention fails where layers are compiled once more, as they are for these weights.
     if sharded(model) or model.config._attn_implementation == FLEX:
         return plan
@@ -108,7 +107,7 @@ def keep_weights(model: PeftModel, compute: Compute, plan: Plan) -> Plan:
             break
         keep_dense(layer)
         kept, taken = kept + 1, taken + size
-    return replace(plan, dense=kept, peak=plan.peak + taken)
+    return replace(plan, dense=kept, peak=plan.peak + taken if measured else 0)
 
 
 def fit_plain(model: PeftModel, compute: Compute, wanted: int | str, max_tokens: int) -> Plan:

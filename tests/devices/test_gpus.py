@@ -133,7 +133,25 @@ def test_a_machine_without_gpus_trains_all_the_same(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with gpus.taken(1, tmp_path / "locks"):
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
-    assert not (tmp_path / "locks").exists()
+
+
+def test_threads_stay_awake_in_one_training_on_the_cpu_and_in_none_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpus, "pool", list)
+    monkeypatch.setattr(os, "environ", {})
+    with gpus.taken(1, tmp_path):
+        assert os.environ.pop("GOMP_SPINCOUNT") == gpus.SPINS
+        with gpus.taken(1, tmp_path):
+            assert not os.environ
+    with gpus.taken(1, tmp_path):
+        assert os.environ
+
+
+def test_a_training_on_the_cpu_needs_no_place_for_its_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpus, "pool", list)
+    monkeypatch.setattr(os, "environ", {})
+    (tmp_path / "file").touch()
+    with gpus.taken(1, tmp_path / "file" / "locks"):
+        assert not os.environ
 
 
 def test_gpus_are_taken_before_torch_looks_for_them():

@@ -10,6 +10,7 @@ from stages.model.build import build
 from stages.model.layers import decoder_layers
 from stages.model.lora import dense_bytes, keep_dense
 from stages.training.gates.probe import probing
+from stages.training.gates.reference import in_float32
 from tests.support.gradients import gradients, relative
 
 CPU = torch.device("cpu")
@@ -70,6 +71,9 @@ def test_weights_that_are_kept_de_quantised_change_no_number(tiny, params, dtype
         before = gradients(model)
         keep_dense(layers[0])
         assert all(m.dense.dtype == getattr(torch, dtype) for m in linear)
+        assert relative(gradients(model), before) == 0
+        with in_float32(model):  # gates look in it, too
+            gradients(model)
         assert relative(gradients(model), before) == 0
     unquantised = {"quantization": Quantization(type="none", double=False)}
     plain = build(tiny(), params.train.model_copy(update=unquantised), CPU)

@@ -80,6 +80,15 @@ def test_what_is_left_holds_de_quantised_weights_of_as_many_layers_as_fit(tiny, 
     assert (f"weights of {kept} layers kept" in str(plan)) == (kept > 0)
 
 
+def test_on_the_cpu_they_fill_a_gibibyte_at_most(tiny, params, monkeypatch):
+    compute = Compute(Objective(), CPU, torch.float32, 256)
+    model = build(tiny(), params.train, CPU)
+    layer = dense_bytes(decoder_layers(model)[0], torch.float32)
+    monkeypatch.setattr(memory, "ON_CPU", int(1.5 * layer))
+    plan = memory.fit(model, compute, "auto", 256)
+    assert (plan.dense, plan.peak, plan.limit) == (1, 0, 0)
+
+
 def kept(model, row) -> int:
     """Bytes that a forward pass keeps for the backward pass, weights apart."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -186,6 +195,7 @@ def test_on_the_cpu_the_param_decides(tiny, params, wanted, recomputed):
     compute = Compute(Objective(), CPU, torch.float32, 256)
     plan = memory.fit(model, compute, wanted, max_tokens=128)
     assert (plan.recomputed, plan.row_tokens) == (recomputed, 256)
-    assert str(plan) == f"{recomputed} of 2 layers recomputed, rows of 256 tokens"
+    kept = "" if recomputed else ", weights of 2 layers kept de-quantised"
+    assert str(plan) == f"{recomputed} of 2 layers recomputed, rows of 256 tokens{kept}"
     layers = model.get_base_model().base_model.layers
     assert [layer.recomputed for layer in layers] == [n < recomputed for n in range(2)]

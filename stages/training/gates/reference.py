@@ -218,6 +218,10 @@ def computing_in(model: PeftModel, dtype: torch.dtype) -> Iterator[None]:
     own = [t for t in tensors if t.is_floating_point() and id(t) not in trained]
     values, dtypes = [tensor.data for tensor in own], [state.dtype for state in states]
     computed = [layer.compute_dtype for layer in layers]
+    adapted = [m for m in model.modules() if isinstance(m, LoraLayer)]
+    dense = {m: m.dense for m in adapted if getattr(m, "dense", None) is not None}
+    for module in dense:  # which is in the model's dtype
+        module.dense = None
     for tensor in own:
         tensor.data = tensor.data.to(dtype)
     for layer in layers:
@@ -233,3 +237,5 @@ def computing_in(model: PeftModel, dtype: torch.dtype) -> Iterator[None]:
             layer.compute_dtype = was
         for state, was in zip(states, dtypes, strict=True):
             state.dtype = was
+        for module, was in dense.items():
+            module.dense = was
