@@ -9,6 +9,7 @@ import os
 import random
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +24,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 # for each small product took up to a quarter of a training's time. But two trainings that both look
 # take twice as long on the same cores, so only one does: see also stages/devices/__init__.py.
 SPINS = "10000"
+CPU_LOCK = Path(tempfile.gettempdir()) / "preference-backbones"  # one for all checkouts
 
 
 def wanted() -> int:
@@ -59,15 +61,15 @@ def taken(count: int, locks: Path) -> Iterator[None]:
             locks.mkdir(parents=True, exist_ok=True)
             os.environ[VISIBLE] = ",".join(_wait(count, gpus, locks, held))
         else:
-            _hold_cpu(locks, held)
+            _hold_cpu(held)
         yield
 
 
-def _hold_cpu(locks: Path, held: ExitStack) -> None:
+def _hold_cpu(held: ExitStack) -> None:
     """Let waiting threads stay awake for a moment, unless another training holds the CPU."""
     with suppress(OSError):  # where no lock can be written, they sleep at once
-        locks.mkdir(parents=True, exist_ok=True)
-        if _take(1, ["cpu"], locks, held):
+        CPU_LOCK.mkdir(exist_ok=True)
+        if _take(1, ["cpu"], CPU_LOCK, held):
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 

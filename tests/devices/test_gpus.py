@@ -135,23 +135,28 @@ def test_a_machine_without_gpus_trains_all_the_same(tmp_path, monkeypatch):
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-def test_threads_stay_awake_in_one_training_on_the_cpu_and_in_none_beside_it(tmp_path, monkeypatch):
+@pytest.fixture
+def cpu_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "pool", list)
-    monkeypatch.setattr(os, "environ", {})
-    with gpus.taken(1, tmp_path):
+    monkeypatch.setattr(gpus, "CPU_LOCK", tmp_path / "cpu")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that what a test sets ends with it
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    return tmp_path
+
+
+def test_threads_stay_awake_in_one_training_on_the_cpu_and_in_none_beside_it(cpu_alone):
+    with gpus.taken(1, cpu_alone / "one checkout"):
         assert os.environ.pop("GOMP_SPINCOUNT") == gpus.SPINS
-        with gpus.taken(1, tmp_path):
-            assert not os.environ
-    with gpus.taken(1, tmp_path):
-        assert os.environ
+        with gpus.taken(1, cpu_alone / "another"):
+            assert "GOMP_SPINCOUNT" not in os.environ
+    with gpus.taken(1, cpu_alone):
+        assert os.environ["GOMP_SPINCOUNT"] == gpus.SPINS
 
 
-def test_a_training_on_the_cpu_needs_no_place_for_its_lock(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpus, "pool", list)
-    monkeypatch.setattr(os, "environ", {})
-    (tmp_path / "file").touch()
-    with gpus.taken(1, tmp_path / "file" / "locks"):
-        assert not os.environ
+def test_a_training_on_the_cpu_needs_no_place_for_its_lock(cpu_alone):
+    (cpu_alone / "cpu").touch()
+    with gpus.taken(1, cpu_alone):
+        assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_gpus_are_taken_before_torch_looks_for_them():
