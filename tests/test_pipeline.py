@@ -89,6 +89,7 @@ def test_an_unknown_name_lists_the_known_ones(clone):
 
 @pytest.mark.slow
 def test_going_back_restores_the_first_backbone_without_training(clone):
+    clone.dvc("exp", "run", "-S", "model=gemma", "--name", "gemma-before")
     output = clone.dvc("exp", "run", "-S", "model=llama", "--name", "llama-again")
     for fold in (0, 1):
         assert f"Stage 'train@{fold}' is cached - skipping run" in output

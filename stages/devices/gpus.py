@@ -24,7 +24,6 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 # for each small product took up to a quarter of a training's time. But two trainings that both look
 # take twice as long on the same cores, so only one does: see also stages/devices/__init__.py.
 SPINS = "10000"
-CPU_LOCK = Path(tempfile.gettempdir()) / "preference-backbones"  # one for all checkouts
 
 
 def wanted() -> int:
@@ -67,9 +66,10 @@ def taken(count: int, locks: Path) -> Iterator[None]:
 
 def _hold_cpu(held: ExitStack) -> None:
     """Let waiting threads stay awake for a moment, unless another training holds the CPU."""
+    locks = Path(tempfile.gettempdir()) / "preference-backbones"  # one for all checkouts
     with suppress(OSError):  # where no lock can be written, they sleep at once
-        CPU_LOCK.mkdir(exist_ok=True)
-        if _take(1, ["cpu"], CPU_LOCK, held):
+        locks.mkdir(exist_ok=True)
+        if _take(1, ["cpu"], locks, held):
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 

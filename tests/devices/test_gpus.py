@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def test_a_machine_without_gpus_trains_all_the_same(tmp_path, monkeypatch):
 @pytest.fixture
 def cpu_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "pool", list)
-    monkeypatch.setattr(gpus, "CPU_LOCK", tmp_path / "cpu")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that what a test sets ends with it
     monkeypatch.delenv("GOMP_SPINCOUNT")
     return tmp_path
@@ -154,7 +155,7 @@ def test_threads_stay_awake_in_one_training_on_the_cpu_and_in_none_beside_it(cpu
 
 
 def test_a_training_on_the_cpu_needs_no_place_for_its_lock(cpu_alone):
-    (cpu_alone / "cpu").touch()
+    (cpu_alone / "preference-backbones").touch()
     with gpus.taken(1, cpu_alone):
         assert "GOMP_SPINCOUNT" not in os.environ
 

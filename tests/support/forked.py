@@ -176,6 +176,7 @@ def become(arguments: list[str], folder: str, environment: dict, descriptors: ar
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # which follows the environment
     options = list(itertools.takewhile(OPTIONS.__contains__, arguments))
     more = [folder, *environment.get("PYTHONPATH", "").split(os.pathsep)]
     more = [] if "-I" in options else more
@@ -186,6 +187,9 @@ def become(arguments: list[str], folder: str, environment: dict, descriptors: ar
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     importlib.invalidate_caches()
     importlib.reload(sys.modules["huggingface_hub.constants"])  # HF_ENDPOINT and the like
+    if any(Path(path, "sitecustomize.py").exists() for path in filter(None, more)):
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")  # as Python does when it starts
     leave(run_main(*arguments[len(options) :]))
 
 
