@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from bench.study.figures import markdown
 from bench.study.restore import FOLDER, PREDICTIONS, battles_of
-from stages.config.paths import PARAMS
 from stages.pages.tables import minus
 from stages.scoring.predictions import order_probabilities
 from stages.scoring.scores import example_losses, right
@@ -36,8 +34,7 @@ def sources(raw: Path) -> str:
     """
     trainings = sorted(path.parent for path in TRIED.glob(f"*/{PREDICTIONS}"))
     predicted = {run.name: pd.read_parquet(run / PREDICTIONS) for run in trainings}
-    seed = yaml.safe_load((TRIED / ALONE / PARAMS).read_text(encoding="utf-8"))["seed"]
-    battles = battles_of(raw, predicted[ALONE][["id"]], seed)
+    battles = battles_of(raw, predicted[ALONE][["id"]], TRIED / ALONE)
     inner = Inner(battles.iloc[:0], battles)
     said = {name: _probabilities(battles, table) for name, table in predicted.items()}
     losses = {name: example_losses(inner.votes, p) for name, p in said.items()}

@@ -119,23 +119,24 @@ def read_votes(folder: Path, raw: Path) -> Votes:
     runs = _shipped(folder)
     tables = [pd.read_parquet(run / PREDICTIONS, columns=["id", "fold"]) for run in runs]
     predicted = pd.concat(tables).drop_duplicates("id")
-    seed = yaml.safe_load((runs[0] / PARAMS).read_text(encoding="utf-8"))["seed"]
-    battles = battles_of(raw, predicted, seed)
+    battles = battles_of(raw, predicted, runs[0])
     features = count_features(battles)
     baselines = predict_baselines(battles, features, battles.fold.to_numpy())
     return Votes(battles, features, baselines, hashlib.md5(raw.read_bytes()).hexdigest())
 
 
-def battles_of(raw: Path, predicted: pd.DataFrame, seed: int) -> pd.DataFrame:
+def battles_of(raw: Path, predicted: pd.DataFrame, run: Path) -> pd.DataFrame:
     """The votes with the ids of a table, beside its other columns, and their prompt groups.
 
     Args:
-        seed: deals the answers to A and B where one side always wins.
+        run: the folder of one that predicted them. Its seed deals the answers to A and B where one
+            side always wins.
 
     Raises:
         UserError: some of them are not in the file.
     """
     data = load().data.model_copy(update={"raw": str(raw)})
+    seed = yaml.safe_load((run / PARAMS).read_text(encoding="utf-8"))["seed"]
     battles = prepare(data, data, seed).battles.to_pandas()
     battles = with_classes(battles.merge(predicted, on="id"))
     if len(battles) < len(predicted):

@@ -134,6 +134,7 @@ def test_a_machine_without_gpus_trains_all_the_same(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with gpus.taken(1, tmp_path / "locks"):
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert not (tmp_path / "locks").exists()
 
 
 @pytest.fixture
