@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 Arguments = ParamSpec("Arguments")
+# What a RuntimeError says where memory ran out: PyTorch's own and CUDA's; that of cuBLAS and
+# others, which need room of their own; and on the CPU.
+FULL = ("out of memory", "_ALLOC_FAILED", "not enough memory", "can't allocate memory")
 
 
 class UserError(Exception):
@@ -13,7 +16,10 @@ class UserError(Exception):
 
 
 def stage(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Run a stage's `main` so that a UserError ends it with its message and exit status 1."""
+    """Run a stage's `main` so that a UserError ends it with its message and exit status 1.
+
+    So does memory that ran out.
+    """
 
     @functools.wraps(main)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
@@ -22,5 +28,24 @@ def stage(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            print(f"error: {_full(error)}", file=sys.stderr)
+            raise SystemExit(1) from None
 
     return run
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that there is no memory left; PyTorch has several kinds of error for that."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
+
+
+def _full(error: RuntimeError) -> str:
+    reason = " ".join(str(error).split())
+    return (
+        f"expected room in memory, found none ({reason[:300]}): end what else uses the device, "
+        "lower the scale's max_tokens and token_budget, or take a smaller backbone or a GPU with "
+        "more memory; the same command goes on from what is finished"
+    )

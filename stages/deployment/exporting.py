@@ -12,7 +12,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor
 
-from stages.config.errors import UserError
+from stages.config.errors import UserError, out_of_memory
 from stages.config.params import Train
 from stages.config.paths import ADAPTER_FILES
 from stages.deployment import gguf
@@ -87,7 +87,9 @@ def _appearing(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.rename(folder)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not out_of_memory(error) or not torch.cuda.is_available():
+            raise
         raise UserError(
             "the GPU's memory is too small for the model as it is loaded to be exported: run the "
             "same on the CPU, with CUDA_VISIBLE_DEVICES= before it"

@@ -45,6 +45,6 @@ def joined() -> Iterator[None]:
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         try:
             yield
-        except UserError:
+        except (UserError, RuntimeError):
             time.sleep(TOLD)  # if the first has the same error, torchrun ends this one meanwhile
             raise

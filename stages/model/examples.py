@@ -37,6 +37,11 @@ class Examples:
         return self.template.encode(self.rounds[i], swapped)
 
     @property
+    def tokens(self) -> int:
+        """Of all examples."""
+        return sum(len(self.encode(i)) for i in range(len(self)))
+
+    @property
     def classes(self) -> int:
         """How many classes the votes are for."""
         return self.targets.shape[1]

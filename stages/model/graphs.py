@@ -4,6 +4,7 @@ A pass is thousands of kernels, and to start them one by one takes the host long
 takes to run them. A recorded one is started as a whole.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,9 @@ from stages.model.layers import all_recomputed, decoder_layers
 from stages.model.packing import Grid, Row
 from stages.model.sharding import sharded
 
-STEP = 128  # tokens: some 1 % of a row fill it up, and few shapes are recorded
+STEP = 128  # tokens that the lengths of rows are multiples of, at least: some 1 % of a row
+COARSEST = 24  # steps of a full row, at least
+SERVED = 16  # full rows that a shape is to serve, so that recording it pays
 MEAN = 512  # tokens of an example: rows have room for as many examples of that length as fit
 
 
@@ -101,14 +104,22 @@ class Recorder:
         return Recording(graph, [*row.tensors, *others], output)
 
 
-def grid(token_budget: int, max_tokens: int, texts: int = 1) -> Grid:
+def grid(
+    token_budget: int, max_tokens: int, texts: int = 1, training_tokens: float = math.inf
+) -> Grid:
     """The shapes of rows for a budget of tokens a row.
+
+    To record a shape takes as long as several rows of a small backbone. So a short training has
+    fewer shapes, and fills its rows up by more.
 
     Args:
         max_tokens: of an example, at most.
         texts: that an example is.
+        training_tokens: of all epochs.
     """
-    return Grid(STEP, max(token_budget // MEAN, 1) * texts, max(max_tokens, STEP))
+    steps = math.ceil(SERVED * token_budget**2 / training_tokens / STEP)
+    step = STEP * max(min(steps, token_budget // COARSEST // STEP), 1)
+    return Grid(step, max(token_budget // MEAN, 1) * texts, max(max_tokens, step))
 
 
 def unfit(model: PeftModel) -> str | None:

@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from stages.config.errors import UserError
+from stages.config.errors import UserError, out_of_memory
 from stages.config.params import Train
 from stages.model.families import (
     ASIDE,
@@ -87,9 +87,11 @@ def explained(what: str) -> Iterator[None]:
     """Say in words that transformers, which can raise anything, does not serve a checkpoint."""
     try:
         yield
-    except (UserError, torch.OutOfMemoryError):
+    except UserError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{what} ({reason[:500]}): take another checkpoint") from error
 

@@ -16,7 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from stages.config.errors import UserError
+from stages.config.errors import UserError, out_of_memory
 from stages.config.params import Params
 from stages.model.build import adapt, compute_dtype
 from stages.model.examples import Examples
@@ -25,7 +25,7 @@ from stages.model.passes import Compute, accumulate, class_logits
 from stages.model.prompts import Encoded, Round, Template
 from stages.planning.memory import ADAM
 from stages.planning.random_weights import random_base
-from stages.planning.speed import HOST, Speed, start
+from stages.planning.speed import SHAPE, Speed, start
 from stages.planning.tokens import CLASSES, Lengths
 from stages.training import way
 from stages.training.fast import make_fast, repeatable
@@ -64,17 +64,19 @@ def measure(config: PreTrainedConfig, params: Params, lengths: Lengths) -> tuple
     examples = _examples(lengths, STEPS[device.type] * params.budget.batch_size, objective, config)
     try:
         plan, training, held_out = _tried(config, params, examples, compute)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
         raise UserError(
-            f"a few steps need more memory than {torch.cuda.get_device_name(device)} has free: end "
+            f"a few steps need more memory than {device} has free: end "
             "what else uses it, take a smaller backbone, or a GPU with more memory"
         ) from None
     finally:
         gc.collect()
         torch.cuda.empty_cache()
     how = "measured here by a few steps, on random weights of the true size"
-    step = HOST * plan.layers if cuda else 0.0
-    return plan, Speed(training, held_out, step, start(cuda), ERROR[device.type], how)
+    shape = SHAPE * plan.layers if cuda else 0.0
+    return plan, Speed(training, held_out, shape, start(cuda), ERROR[device.type], how)
 
 
 def _tried(

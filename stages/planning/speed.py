@@ -1,6 +1,6 @@
 """How fast a backbone trains and predicts on a device that is not here, from published rates.
 
-The time of a token is the sum of five parts, and that of an optimiser step has a sixth:
+The time of a token is the sum of five parts, and a training has a sixth:
 
 - matrix products: 2 FLOPs a weight that a token meets in the forward pass, and as many in the
   backward pass, since a frozen weight needs no gradient; at PRODUCTS of the device's peak;
@@ -10,7 +10,7 @@ The time of a token is the sum of five parts, and that of an optimiser step has 
   gates, residuals and the adapter;
 - de-quantising each row's matrices, once in each direction;
 - kernels: what a layer takes of a row however small both are, which only small backbones notice;
-- the host's part of an optimiser step, for each layer's adapter, which only small backbones notice.
+- the recording of each shape of its rows, which only short trainings of small backbones notice.
 
 Beside that, each fold takes a while to start.
 
@@ -34,9 +34,9 @@ BACKWARD = 2.5  # times the forward pass, of attention
 FORWARD = 1 / 3  # of what moves
 KERNELS, FORWARD_KERNELS = 7.2e-4, 3.8e-4  # seconds of a layer and row, in training and prediction
 DEQUANTISED = 2.5  # bytes a weight: half of one is read, two are written
-# Seconds of a step and layer, between those of two machines: on one, a step of Gemma-3-270M took
-# 9 ms more than its tokens, and on the other 23 ms, and one of SmolLM2-135M 34 ms.
-HOST = 0.0009
+# Seconds of a layer for each shape of rows, which is computed once as it is, and then recorded:
+# between 0.014 and 0.026, of Gemma-3-270M and SmolLM2-135M on hosts that were more or less busy.
+SHAPE = 0.018
 # Seconds before a fold's first step: loading, gates, compiling and recording, as ten trainings of
 # Gemma-3-270M side by side took on an H100, 90 to 130; and on a CPU, where nothing is compiled.
 START, START_ON_CPU = 110, 30
@@ -56,7 +56,7 @@ class Speed:
 
     Attributes:
         training, held_out: seconds of a token, in training and in prediction.
-        step: seconds of an optimiser step beside those of its tokens.
+        shape: seconds that a shape of rows takes until it is recorded.
         start: seconds of a fold before its first step.
         error: the true time lies between 1 / (1 + error) and 1 + error times the expected one.
         how: how it is known.
@@ -64,7 +64,7 @@ class Speed:
 
     training: float
     held_out: float
-    step: float
+    shape: float
     start: float
     error: float
     how: str
@@ -85,7 +85,7 @@ def reckon(shape: Shape, device: Device, plan: Plan, span: float, batch: float) 
     return Speed(
         training=training * train_slower,
         held_out=forward * predict_slower,
-        step=HOST * shape.layers,
+        shape=SHAPE * shape.layers if device.packs and shape.way == "fast" else 0.0,
         start=start(device.cuda),
         error=_error(shape, device),
         how="calculated from the rates of an H100",

@@ -3,9 +3,14 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from stages.config.params import Params
+from stages.model import graphs
 from stages.planning.speed import Speed
 from stages.planning.tokens import Lengths
+
+DRAWN = 10_000  # batches, at most: those of a longer training have hardly more shapes
 
 
 @dataclass(frozen=True)
@@ -30,19 +35,19 @@ class Fold:
 
     Attributes:
         examples: that it is trained on; held_out: that it predicts.
-        steps: of the optimiser.
+        shapes: of rows, each of which is recorded where passes are.
         training: tokens of all epochs; prediction: tokens of all passes over what is held out.
     """
 
     examples: int
     held_out: int
-    steps: int
+    shapes: int
     training: float
     prediction: float
 
     def seconds(self, speed: Speed) -> tuple[float, float, float]:
         """Of the start, of training, and of prediction."""
-        trained = self.training * speed.training + self.steps * speed.step
+        trained = self.training * speed.training + self.shapes * speed.shape
         return speed.start, trained, self.prediction * speed.held_out
 
 
@@ -65,10 +70,26 @@ def fold(load: Load, params: Params, folds: int | None = None) -> Fold:
     # best epoch is to be chosen.
     looks = budget.epochs if choosing else budget.epochs - 1
     read = held_out * (orders + looks) + inner * orders * looks
+    training = budget.epochs * ((own - inner) * mean + load.joined_tokens)
     return Fold(
         examples=round(examples),
         held_out=round(held_out),
-        steps=budget.epochs * math.ceil(examples / budget.batch_size),
-        training=budget.epochs * ((own - inner) * mean + load.joined_tokens),
+        shapes=shapes(load.lengths.kept, params, training),
+        training=training,
         prediction=read * mean,
     )
+
+
+def shapes(kept: np.ndarray, params: Params, training: float) -> int:
+    """How many shapes the rows of a training have, as batches drawn at random show.
+
+    Args:
+        kept: tokens of each vote.
+        training: tokens of all epochs.
+    """
+    budget = params.budget
+    grid = graphs.grid(budget.token_budget, budget.max_tokens, 1, training)
+    steps = min(math.ceil(training / kept.mean() / budget.batch_size), DRAWN)
+    batches = np.random.default_rng(0).choice(kept, (steps, budget.batch_size)).sum(axis=1)
+    rows = batches / np.ceil(batches / budget.token_budget)
+    return len(np.unique(np.ceil(rows / grid.step)))

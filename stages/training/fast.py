@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -25,9 +26,12 @@ from stages.training.gates.probe import gradient, one_pass, probing, relative, t
 
 
 def make_fast(
-    model: PeftModel, few: Examples, compute: Compute, params: Params
+    model: PeftModel, few: Examples, compute: Compute, params: Params, tokens: float = math.inf
 ) -> tuple[Compute, memory.Plan, list[Gate]]:
     """Compile the model's layers, plan its memory and let its passes be recorded, where wanted.
+
+    Args:
+        tokens: of an epoch of the training.
 
     Returns:
         How passes are computed from now on, the plan, and the gates passed.
@@ -43,7 +47,8 @@ def make_fast(
     if not recording:
         return compute, plan, passed
     texts = compute.objective.texts
-    recorder = graphs.Recorder(model, graphs.grid(plan.row_tokens, longest, texts))
+    grid = graphs.grid(plan.row_tokens, longest, texts, params.budget.epochs * tokens)
+    recorder = graphs.Recorder(model, grid)
     recorded = replace(compute, recorder=recorder)
     full_row = memory.full_row(plan.row_tokens, longest, texts)
     try:

@@ -93,7 +93,7 @@ def train_fold(
     few = a_few(examples)
     model, compute, expected = way.load(weights, few, compute, params.train)
     passed += order.before_training(model, few, compute, params.quantised)
-    compute, plan, fast = make_fast(model, few, compute, params)
+    compute, plan, fast = make_fast(model, few, compute, params, examples.tokens)
     passed += fast + way.same(model, few, compute, expected)
     print(f"{len(passed)} gates passed: {', '.join(gate.name for gate in passed)}")
     print(f"memory: {plan}")

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from stages.config.errors import UserError
+from stages.config.errors import UserError, out_of_memory
 from stages.devices import processes
 from stages.model.attention import FLEX
 from stages.model.layers import decoder_layers, recompute
@@ -141,9 +141,9 @@ def _let_recompute(model: PeftModel, compute: Compute, tokens: int) -> bool:
     try:
         accumulate(model, *_filling(compute, tokens, tokens), compute, Tensor.backward)
         return True
-    except torch.OutOfMemoryError:  # which is another question
-        return True
     except RuntimeError as error:  # of code that writes over its embeddings, as GIT's
+        if out_of_memory(error):  # which is another question
+            return True
         base.activation_checkpointing_disable()
         base.disable_input_require_grads()
         print(f"layers are not recomputed, which takes more memory: {error}")
@@ -236,7 +236,9 @@ def _own_peak(
     try:
         accumulate(model, *_filling(compute, tokens, max_tokens), row, Tensor.backward)
         return torch.cuda.max_memory_allocated(compute.device)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
         return None
     finally:
         model.zero_grad(set_to_none=True)

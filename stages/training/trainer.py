@@ -1,6 +1,5 @@
 """Training on packed rows: transformers' Trainer with its step, order and validation replaced."""
 
-import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from stages.config.errors import UserError
+from stages.config.errors import UserError, out_of_memory
 from stages.config.params import Params
 from stages.devices import processes
 from stages.model.examples import Examples
@@ -77,6 +76,7 @@ class PackedTrainer(Trainer):
         )
         self.steps_per_epoch = len(self.steps) // budget.epochs
         self.seconds, self.tokens = 0.0, 0
+        self.since: float | None = None  # when the steps began that are not in the seconds yet
         self.last_loss = torch.zeros(()), 0
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.broadcast(self.trained)
@@ -101,7 +101,8 @@ class PackedTrainer(Trainer):
 
     def training_step(self, model: nn.Module, step: Step, *_: object) -> Tensor:
         """Accumulate the gradient of one global batch; returns its mean loss."""
-        start = time.perf_counter()
+        if self.since is None:
+            self.since = time.perf_counter()
         model.train()
         shown = list(zip(step.examples, step.swapped, strict=True))
         encoded = [self.examples.encode(i, swapped) for i, swapped in shown]
@@ -122,7 +123,6 @@ class PackedTrainer(Trainer):
         if self.accelerator.scaler:
             self.accelerator.scaler.unscale_(self.optimizer.optimizer)
         self.last_loss = loss, self.state.global_step + 1
-        self.seconds += time.perf_counter() - start
         self.tokens += sum(lengths)
         return loss
 
@@ -188,11 +188,22 @@ class PackedTrainer(Trainer):
         loss, step = self.last_loss
         LOSS.require(loss.item(), step)
 
+    def count_seconds(self) -> None:
+        """Count the time since the last count, without what was logged, measured and saved then.
+
+        To be called once the device has done what it was given: the host runs ahead of a GPU.
+        """
+        if self.since is not None:
+            self.seconds, self.since = self.seconds + time.perf_counter() - self.since, None
+
     def _accumulate_in_memory(self, model: nn.Module, batch: Batch) -> Tensor:
         """As `_accumulate`; where memory runs out, again unrecorded, then with all recomputed."""
         while True:
-            with contextlib.suppress(torch.OutOfMemoryError):
+            try:
                 return self._accumulate(model, batch)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
             step = self.state.global_step + 1
             recorder = self.compute.recorder
             if recorder and recorder.stop():
@@ -237,8 +248,10 @@ class _Steps(TrainerCallback):
     def on_step_end(
         self, args: object, state: TrainerState, control: TrainerControl, **__: object
     ) -> None:
-        if control.should_log or control.should_save or control.should_training_stop:
+        ends = control.should_training_stop
+        if control.should_log or control.should_evaluate or control.should_save or ends:
             self.trainer.require_finite_loss()
+            self.trainer.count_seconds()
 
 
 def predict_together(

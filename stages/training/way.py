@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from stages.config.errors import UserError
+from stages.config.errors import UserError, out_of_memory
 from stages.config.params import Train
 from stages.model import packed, sharding
 from stages.model.build import build_plain
@@ -54,9 +54,9 @@ def choose(
         try:
             way.enter(model, taken, train)
             _tried(model, few, taken, expected)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever an architecture that we do not know raises
+            if out_of_memory(error):
+                raise
             failed.append((way, error))
             way.leave(model)
             continue

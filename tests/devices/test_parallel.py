@@ -86,6 +86,8 @@ def test_killed_it_goes_on_with_another_number_of_processes(
 @pytest.mark.slow
 def test_processes_end_when_their_launcher_is_killed(workspace, monkeypatch):
     monkeypatch.setenv("GPUS", "2")
+    workspace.raw["scales"]["smoke"] |= {"epochs": 1000}  # so that it is not over by then
+    workspace.write_params()
     launcher = workspace.start("train", "0")
     while not list((workspace.path / ".state/checkpoints").glob("*/checkpoint-*")):
         assert launcher.poll() is None, launcher.communicate()[0]

@@ -45,6 +45,22 @@ def step(model, ids, compute) -> list[torch.Tensor]:
     return [loss, *gradients, class_logits(model, ids, compute)]
 
 
+@pytest.mark.parametrize(
+    ("budget", "training_tokens", "step"),
+    [
+        (12_288, 5_900_000, 512),  # 2,471 votes of 1,024 tokens at most, three epochs
+        (12_288, 140_000_000, 128),  # 57,477 votes
+        (6_144, 5_900_000, 128),
+        (12_288, 50_000, 512),  # never coarser: rows would be filled up by too much
+        (1_024, 50_000, 128),
+    ],
+)
+def test_a_short_training_records_fewer_shapes(budget, training_tokens, step):
+    grid = graphs.grid(budget, 1_024, 1, training_tokens)
+    assert grid.step == step and grid.longest == 1_024
+    assert graphs.grid(budget, 1_024).step == 128, "as for the longest training"
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_what_fills_a_row_changes_nothing(tiny, params, architecture, objective):

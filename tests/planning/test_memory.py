@@ -15,7 +15,7 @@ from stages.planning.checkpoint import Here, find
 from stages.planning.devices import CARDS, GPUS, Device, device_for
 from stages.planning.memory import GIB, plan_for, shares
 from stages.planning.shape import NoShape, Shape, shape
-from stages.planning.speed import FORWARD_KERNELS, HOST, KERNELS, reckon
+from stages.planning.speed import FORWARD_KERNELS, KERNELS, SHAPE, reckon
 from stages.preflight.candidate import Candidate
 from stages.training.memory import Plan
 from tests.support.settings import raw_params
@@ -170,7 +170,7 @@ def test_the_speed_by_hand():
     # 2.5 bytes a weight for each row of 1,000 tokens, twice; once for rows twice as long.
     dense = 2.5 * 1000 / 1000 / 1e12
     assert speed(matrices=1000) == pytest.approx((2 * dense, dense / 2))
-    assert reckon(sized(), plan=plan, **params).step == HOST * sized().layers
+    assert reckon(sized(), plan=plan, **params).shape == SHAPE * sized().layers
 
 
 def test_rows_of_a_training_are_no_longer_than_a_batch():

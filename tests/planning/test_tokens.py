@@ -13,7 +13,7 @@ from stages.model.prompts import template_for
 from stages.planning import votes
 from stages.planning.speed import Speed
 from stages.planning.tokens import CLASSES, Counter, Lengths, lengths
-from stages.planning.work import Load, fold
+from stages.planning.work import Load, fold, shapes
 from tests.support.raw import kaggle
 
 
@@ -131,12 +131,22 @@ def test_a_fold_by_hand(params):
     five = changed(params, split={"folds": [0, 1, 2, 3, 4]}, budget={"epochs": 3, "batch_size": 16})
     found = fold(HUNDRED, five)
     assert (found.examples, found.held_out) == (80, 20)
-    assert found.steps == 3 * 5
     assert found.training == 3 * 80 * 50
     # Both orders at the end, and one order after the first and the second epoch.
     assert found.prediction == (2 + 2) * 20 * 50
-    speed = Speed(training=0.01, held_out=0.005, step=1.0, start=60.0, error=0.1, how="")
-    assert found.seconds(speed) == (60, 12_000 * 0.01 + 15, 4_000 * 0.005)
+    speed = Speed(training=0.01, held_out=0.005, shape=1.0, start=60.0, error=0.1, how="")
+    assert found.seconds(speed) == (60, 12_000 * 0.01 + found.shapes, 4_000 * 0.005)
+
+
+def test_the_shapes_of_rows_are_those_of_batches(params):
+    # Rows are multiples of 128 tokens at least. Four votes of 100 tokens are one of 512.
+    small = changed(params, budget={"batch_size": 4, "token_budget": 2048, "max_tokens": 1024})
+    assert shapes(np.array([100]), small, 4000) == 1
+    # Of 400, 700, 1,000, 1,300 or 1,600 tokens: five multiples.
+    assert shapes(np.array([100, 400]), small, 1e6) == 5
+    # A batch of 16,000 tokens is eight rows of 2,000.
+    large = changed(params, budget={"batch_size": 40, "token_budget": 2048, "max_tokens": 1024})
+    assert shapes(np.array([400]), large, 1e6) == 1
 
 
 def test_one_pass_serves_both_orders_of_a_reward_model(params):

@@ -1,11 +1,13 @@
 """What a step keeps in memory changes no number, and is chosen so that the step fits."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from stages.config.errors import UserError
 from stages.config.params import Quantization
@@ -129,9 +131,17 @@ def train(params, tiny, battles, folder):
     return train_fold(tiny(), battles[:16], battles[16:], params, folder).predictions
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    ("times", "error"),
+    [
+        (1, torch.OutOfMemoryError("CUDA out of memory")),
+        (1, RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")),
+        (2, torch.OutOfMemoryError("CUDA out of memory")),
+    ],
+    ids=["once", "cublas", "twice"],
+)
 def test_out_of_memory_a_step_is_taken_again_with_all_recomputed_and_then_refused(
-    params, tiny, battles, tmp_path, monkeypatch, capsys, times
+    params, tiny, battles, tmp_path, monkeypatch, capsys, times, error
 ):
     calls = []
 
@@ -139,7 +149,7 @@ def test_out_of_memory_a_step_is_taken_again_with_all_recomputed_and_then_refuse
         loss = accumulate(*args)
         calls.append(loss)
         if len(calls) in range(3, 3 + times):  # with gradients half added up
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return loss
 
     whole = train(params, tiny, battles, tmp_path / "whole") if times == 1 else None
@@ -151,6 +161,31 @@ def test_out_of_memory_a_step_is_taken_again_with_all_recomputed_and_then_refuse
         return
     pd.testing.assert_frame_equal(train(params, tiny, battles, tmp_path / "limited"), whole)
     assert "out of memory at step 3: from here on every layer is" in capsys.readouterr().out
+
+
+class Pausing(TrainerCallback):
+    """Takes its time in every step, and wherever an epoch is measured."""
+
+    in_steps, elsewhere = 0.0, 0.0
+
+    def on_pre_optimizer_step(self, *_, **__):
+        time.sleep(0.05)
+        self.in_steps += 0.05
+
+    def on_log(self, *_, **__):
+        time.sleep(0.2)
+        self.elsewhere += 0.2
+
+
+def test_the_seconds_of_a_training_are_those_of_all_that_its_steps_do(
+    params, tiny, battles, tmp_path
+):
+    pausing, start = Pausing(), time.perf_counter()
+    battles = battles.assign(fold=np.repeat([1, 0], [16, 8]))
+    trained = train_fold(tiny(), battles[:16], battles[16:], params, tmp_path, [pausing])
+    seconds = trained.summary["train_seconds"]
+    assert pausing.in_steps > 0.1 and pausing.elsewhere > 0.3
+    assert pausing.in_steps < seconds < time.perf_counter() - start - pausing.elsewhere
 
 
 class Recording(Filled):

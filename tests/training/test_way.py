@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
+from transformers import LlamaForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from bench.architectures.__main__ import KINDS
@@ -69,6 +70,17 @@ def test_every_architecture_is_right_or_refused_in_words(model_type):
     found = outcomes(model_type)
     assert len(found) == len(COMBINATIONS)
     assert {o.way for o in found} <= {"fast", "plain", "alone", "refused", "not made"}, found
+
+
+@pytest.mark.parametrize("place", ["from_pretrained", "put_on"])
+def test_a_full_memory_is_no_fault_of_the_backbone(checkpoints, monkeypatch, place):
+    def full(*_, **__):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+
+    owner = LlamaForCausalLM if place == "from_pretrained" else packed
+    monkeypatch.setattr(owner, place, full)
+    with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+        Tried(checkpoints("llama"))
 
 
 # The catalogue: a fault in the fast way. `auto` ends in a right result, `fast` in a gate's name.

@@ -16,6 +16,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from stages.config.errors import out_of_memory
 from stages.model.attention import FLASH4, PACKED, VARLEN
 from stages.model.examples import Examples
 from stages.model.head import HEAD, head
@@ -65,8 +66,8 @@ def _rounding(model: PeftModel, examples: Examples, compute: Compute, exact: Ten
     try:
         with computing_in(model, half):
             return relative(_alone(model, examples, compute), exact)
-    except RuntimeError:
-        if wanted:
+    except RuntimeError as error:
+        if wanted or out_of_memory(error):
             raise
         return torch.finfo(half).eps
 
