@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.study import document, inner
+from bench.study import document, inner, tuned
 from bench.study.figures import both_intervals, judged, markdown, of_all_seeds
 from bench.study.restore import FOLDER, Restored, Votes, read_votes, restore
 from stages.comparison import paired
@@ -34,6 +34,7 @@ SUMMARY = FOLDER / "summary.json"
 SETS = {"lmsys": "LMSYS", "auto-j": "Auto-J", "hh-harmless": "hh-harmless"}
 BESIDE = {"lmsys": "auto-j", "auto-j": "lmsys"}  # whose votes were trained on beside a set's
 COMPARED = {"lmsys": "-sft-auto-j", "auto-j": "-sft-lmsys", "hh-harmless": "-sft"}  # trained alike
+TUNED = "LMSYS, those that tuning did not see"
 AGAINST = ("counts", "tfidf_counts")
 
 
@@ -93,6 +94,10 @@ def rebuilt(votes: dict[str, Votes]) -> tuple[dict[str, str], list[dict]]:
         entries = [entry(p, restored.runs[0]) for p in predictions(restored)]
         summary += [{"votes": SETS[name]} | e for e in entries]
         blocks[name] = _table(restored, entries)
+        if name == "lmsys":
+            said, entries = settings(restored)
+            blocks["tuned"] = said
+            summary += [{"votes": TUNED} | e for e in entries]
         if name in BESIDE:
             blocks[f"{name}-baselines"] = _baselines(own, votes[BESIDE[name]])
         blocks[f"{name}-verdict"] = verdict(restored, COMPARED[name])
@@ -180,6 +185,31 @@ def _cells(e: dict) -> tuple[str, ...]:
     told = [interval(e[name], e[f"{name}_low{x}"], e[f"{name}_high{x}"]) for x in ends]
     loss, right = f"{e['log_loss']:.4f}", f"{e['accuracy']:.3f}"
     return f"**{e['name']}**", loss, right, str(e["seeds"]), *told
+
+
+def settings(untuned: Restored) -> tuple[str, list[dict]]:
+    """Table and entries of tuned settings and the others on the votes that tuning did not see.
+
+    The baselines are those of the other runs, which have these votes in other folds.
+    """
+    run, said = tuned.on_unseen_votes(FOLDER / "elsewhere" / "lmsys-tuned", untuned)
+    rows, entries = [], []
+    for name, probabilities in said.items():
+        own = Prediction(name, len(probabilities), probabilities)
+        found = [entry(p, run) for p in (own, _pooled(own, "tfidf_counts", run))]
+        losses = [f"{e['log_loss']:.4f}" for e in found]
+        difference = ""
+        if other := said.get(name.replace(tuned.TUNED, tuned.UNTUNED)) if "tuned" in name else None:
+            apart = _losses(own, run) - _losses(Prediction("", 0, other), run)
+            over_votes, _ = both_intervals(apart, paired.describe([run.rows]))
+            difference = interval(*(over_votes[k] for k in ("difference", "low", "high")))
+        rows.append((name, str(own.seeds), *losses, f"{found[0]['accuracy']:.3f}", difference))
+        entries += found
+    best = scores.log_loss(run.votes, run.probabilities("tfidf_counts"))
+    rows.append((TITLES["tfidf_counts"], "", f"{best:.4f}", "", "", ""))
+    pooled = f"pooled with {TITLES['tfidf_counts']}"
+    header = ("trainings", "log loss", pooled, "accuracy", "minus the other settings'")
+    return markdown(header, rows), entries
 
 
 def verdict(restored: Restored, ending: str) -> str:
