@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from stages.tuning.space import Setting
+from stages.tuning.space import Setting, present
 from stages.tuning.task import Task
 from stages.tuning.watch import RULE
 
@@ -68,7 +69,24 @@ def summary(task: Task, checkpoint: str, trials: Sequence[FrozenTrial]) -> dict:
         "pruning": RULE,
         "states": {state: int((found.state == state).sum()) for state in STATES.values()},
         **_best(found[found.state == "complete"], trials, task.settings),
+        "present": _present(task, trials),
     }
+
+
+def _present(task: Task, trials: Sequence[FrozenTrial]) -> dict | None:
+    """The trial with the settings of params.yaml, and by how much the best one is better.
+
+    None if they were not tried, or that trial is not complete.
+    """
+    now = present(task.settings)
+    complete = [n for n, trial in enumerate(trials) if trial.state == TrialState.COMPLETE]
+    same = [n for n in complete if trials[n].user_attrs["values"] == now]
+    if not same:
+        return None
+    best = min(complete, key=lambda n: trials[n].values[0])
+    old, new = (np.array(trials[n].user_attrs["outcome"]["losses"]) for n in (same[0], best))
+    gain, standard_error = task.inner.mean(old - new)
+    return {"trial": same[0], "gain_of_best": gain, "standard_error": standard_error}
 
 
 def _most(task: Task, name: str) -> int:
@@ -129,8 +147,22 @@ def _on_the_best(summary: dict) -> list[str]:
             f"{near} other complete trial{' lies' if near == 1 else 's lie'} within one standard "
             "error of it: another draw of reserved votes might choose another one."
         )
+    told.append(_against_present(best["trial"], summary["present"]))
     told.append(
         "The best of several trials looks better here than it is; what it is worth, the outer "
         "folds tell."
     )
     return told
+
+
+def _against_present(best: int, now: dict | None) -> str:
+    if now is None:
+        return "No complete trial has the settings of params.yaml: what they reach is not known."
+    if now["trial"] == best:
+        return "It has the settings of params.yaml: none of the others is better than these."
+    gain, error = now["gain_of_best"], now["standard_error"]
+    told = (
+        f"Trial {now['trial']} has the settings of params.yaml. On the same votes the best is "
+        f"better than these by {gain:.4f}, standard error {error:.4f}"
+    )
+    return f"{told}." if gain > 2 * error else f"{told}: that is no evidence that it is better."

@@ -33,12 +33,14 @@ class Setting:
         place: dotted, in params.yaml.
         given: whether params.yaml has it.
         distribution: Optuna's, of the values to try.
+        present: the value that params.yaml has, or that it leaves at its default.
     """
 
     name: str
     place: str
     given: bool
     distribution: Distribution
+    present: Any
 
     @property
     def ends(self) -> list[Value]:
@@ -46,6 +48,13 @@ class Setting:
         if isinstance(self.distribution, CategoricalDistribution):
             return [choice for choice in self.distribution.choices if choice is not None]
         return [self.distribution.low, self.distribution.high]
+
+    @property
+    def tries_present(self) -> bool:
+        """Whether the present value is one of those to try."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return self.present in self.distribution.choices
+        return self.distribution.low <= self.present <= self.distribution.high
 
     def told(self, value: Any) -> Value:
         """A value of the distribution as it is used and written: a float to three digits."""
@@ -81,6 +90,13 @@ def space(raw: dict, params: Params, ranges: Mapping[str, Range]) -> dict[str, S
     return found
 
 
+def present(settings: Mapping[str, Setting]) -> dict[str, Value] | None:
+    """The values that params.yaml has, as trials have theirs; None if a range leaves one out."""
+    if not all(setting.tries_present for setting in settings.values()):
+        return None
+    return {name: setting.told(setting.present) for name, setting in settings.items()}
+
+
 def with_values(raw: dict, settings: Mapping[str, Setting], values: Mapping[str, Value]) -> dict:
     """A copy of the mapping with values, by name, in the places of their settings."""
     changed = copy.deepcopy(raw)
@@ -98,7 +114,8 @@ def _setting(
     place = places[name]
     *sections, key = place.split(".")
     given = key in reduce(lambda section, each: section[each], sections, raw)
-    return Setting(name, place, given, _distribution(wanted, _value(params, place)))
+    present = _value(params, place)
+    return Setting(name, place, given, _distribution(wanted, present), present)
 
 
 def _distribution(wanted: Range, present: object) -> Distribution:
@@ -145,5 +162,5 @@ def _flat(section: dict) -> list[str]:
 def _value(params: Params, place: str) -> object:
     """What params have at a place; a rate is a float whatever objectives it is for."""
     if ".lr" in place:
-        return params.adapter_lr
+        return params.adapter_lr / params.budget.lr_factor
     return reduce(lambda section, key: section[key], place.split("."), params.model_dump())

@@ -24,6 +24,7 @@ from stages.scoring.scores import example_losses
 from stages.training.fingerprint import fingerprint
 from stages.training.fold import train_fold
 from stages.training.gates.gate import GateFailed
+from stages.tuning.space import present
 from stages.tuning.task import Task
 from stages.tuning.watch import Watch, pruner
 
@@ -59,8 +60,10 @@ class Study:
     def run_trial(self, number: int) -> None:
         """Draw values, train with them, and tell Optuna what came of it.
 
-        The sampler is seeded by the number. A killed study thus draws what it would have drawn,
-        and the trial that was killed goes on from its checkpoint.
+        The first trial has the settings of params.yaml, if the ranges have them, so that what is
+        chosen can be compared with what was there. The sampler is seeded by the number. A killed
+        study thus draws what it would have drawn, and the trial that was killed goes on from its
+        checkpoint.
 
         Args:
             number: how many trials have ended before.
@@ -68,6 +71,8 @@ class Study:
         task = self.task
         seed, startup = task.params.seed + number, task.tune.startup
         self.trials.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+        if number == 0 and not self.trials.get_trials(states=[TrialState.WAITING]):
+            self._enqueue_present()
         trial = self.trials.ask({name: s.distribution for name, s in task.settings.items()})
         values = {name: task.settings[name].told(value) for name, value in trial.params.items()}
         trial.set_user_attr("values", values)
@@ -82,6 +87,10 @@ class Study:
         self.trials.tell(trial, loss, state)
         shutil.rmtree(folder)
         _free()
+
+    def _enqueue_present(self) -> None:
+        if now := present(self.task.settings):
+            self.trials.enqueue_trial(now)
 
     def _outcome(
         self, params: Params, watch: Watch, folder: Path
@@ -98,8 +107,10 @@ class Study:
             found = (f"{g.name}: found {g.value}, expected {g.expected}" for g in error.gates)
             return None, TrialState.FAIL, {"reason": "; ".join(found)}
         ab, ba = order_probabilities(trained.predictions)
-        loss, standard_error = inner.mean(example_losses(inner.votes, (ab + ba) / 2))
-        return loss, TrialState.COMPLETE, {"standard_error": standard_error}
+        losses = example_losses(inner.votes, (ab + ba) / 2)
+        loss, standard_error = inner.mean(losses)
+        outcome = {"standard_error": standard_error, "losses": losses.round(6).tolist()}
+        return loss, TrialState.COMPLETE, outcome
 
 
 def told(values: dict) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from stages import tune
+from stages.config.params import load
 from stages.pages.tuning import write_tuning
 from stages.training import trainer
 from stages.training.gates.gate import Gate, GateFailed
@@ -95,6 +96,7 @@ def test_a_study_stops_losing_trials_and_records_all(clone, whole):
     page = (clone.path / "metrics/tuning/llama.html").read_text(encoding="utf-8")
     assert "class prior" in page and "Log loss by train.lora.r" in page and "<script" not in page
     assert not list((clone.path / ".state/tuning").glob("*/trial-*")), "checkpoints are cleared"
+    assert "It has the settings of params.yaml: none of the others is better" in page
 
 
 def test_the_winner_is_queued_as_an_experiment(clone, whole):
@@ -128,6 +130,19 @@ def test_killed_and_started_again_it_ends_as_if_never_stopped(clone, whole, monk
 # Studies whose trials train nothing
 
 
+class Interrupted:
+    """Breaks off the first training."""
+
+    def __init__(self, train_fold) -> None:
+        self.train_fold, self.asked = train_fold, 0
+
+    def __call__(self, *arguments):
+        self.asked += 1
+        if self.asked == 1:
+            raise KeyboardInterrupt
+        return self.train_fold(*arguments)
+
+
 @pytest.fixture
 def fake(clone, monkeypatch) -> list:
     """Predictions of trials that train nothing, each better than that before it.
@@ -139,7 +154,7 @@ def fake(clone, monkeypatch) -> list:
 
     def train_fold(weights, training, held_out, params, folder, callbacks):
         seen.append(params)
-        if params.train.lora.r == 16 or params.train.optimizer.weight_decay == 0.5:
+        if params.train.lora.r == 32 or params.train.optimizer.weight_decay == 0.5:
             raise GateFailed([Gate("training_loss", False, "nan", "a finite loss")])
         logits = held_out[["target_a", "target_b", "target_tie"]] * len(seen)
         names = [f"{order}_{label}" for order in ("ab", "ba") for label in ("a", "b", "tie")]
@@ -156,7 +171,7 @@ def fake(clone, monkeypatch) -> list:
 def test_a_trial_that_fails_a_gate_is_recorded_and_the_study_goes_on(clone, fake):
     clone.call(tune.main, "--trials", "6")
     history, summary = read(clone, "llama")
-    failed = history["train.lora.r"] == 16
+    failed = history["train.lora.r"] == 32
     assert failed.any() and not failed.all()
     assert (history.state == "failed").tolist() == failed.tolist()
     reasons = history.reason[failed]
@@ -173,12 +188,42 @@ def test_several_backbones_get_one_budget_and_an_experiment_each(clone, fake):
     (one, first), (other, second) = (read(clone, model) for model in ("llama", "gemma"))
     assert first["budget"] == second["budget"] and first["budget"]["trials"] == 3
     shared = ["lr", "head_lr", "train.lora.r"]
-    pd.testing.assert_frame_equal(one[shared][:1], other[shared][:1])
+    # The first trial has each one's own settings; what is drawn is the same.
+    pd.testing.assert_frame_equal(one[shared][1:2], other[shared][1:2])
     given = [words for words in fake if isinstance(words, list)]
     for model, words, summary in zip(("llama", "gemma"), given, (first, second), strict=True):
         assert words[:5] == ["dvc", "exp", "run", "-n", f"tuned-{model}"]
         assert f"model={model}" in words and set(summary["best"]["overrides"]) <= set(words)
         assert not [word for word in words if word.startswith("tune.")]
+
+
+def settings_of(clone: Trained, model: str) -> list:
+    """The tuned settings as params.yaml has them; its scale changes no rate."""
+    params = load(clone.path / "params.yaml").model_copy(update={"model": model})
+    return [params.adapter_lr, params.head_lr, params.train.lora.r]
+
+
+def test_the_first_trial_has_the_settings_of_params_yaml(clone, fake, capsys, monkeypatch):
+    monkeypatch.setattr(study, "train_fold", interrupted := Interrupted(study.train_fold))
+    with pytest.raises(KeyboardInterrupt):
+        clone.call(tune.main, "--trials", "4")
+    clone.call(tune.main, "--trials", "4")
+    assert interrupted.asked == 5
+    history, summary = read(clone, "llama")
+    first = history.loc[0, ["lr", "head_lr", "train.lora.r"]].tolist()
+    assert first == pytest.approx(settings_of(clone, "llama"), rel=1e-2)
+    losses = history.log_loss[history.state == "complete"]
+    assert summary["present"]["trial"] == 0
+    assert summary["present"]["gain_of_best"] == pytest.approx(losses[0] - losses.min(), abs=1e-5)
+    assert summary["present"]["standard_error"] == pytest.approx(0, abs=1e-5), "all gain alike"
+    assert "Trial 0 has the settings of params.yaml. On the same votes" in capsys.readouterr().out
+
+
+def test_settings_outside_of_the_ranges_are_not_tried(clone, fake, capsys):
+    clone.call(tune.main, "--trials", "2", "-S", "tune.ranges.lr.high=3e-5")
+    history, summary = read(clone, "llama")
+    assert (history.lr <= 3e-5).all() and summary["present"] is None
+    assert "No complete trial has the settings of params.yaml" in capsys.readouterr().out
 
 
 def test_more_trials_go_on_from_those_there_are(clone, fake):
