@@ -31,7 +31,7 @@ def stage(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            print(f"error: {_full(error)}", file=sys.stderr)
+            print(f"error: {no_room(error)}", file=sys.stderr)
             raise SystemExit(1) from None
 
     return run
@@ -42,7 +42,8 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
 
 
-def _full(error: RuntimeError) -> str:
+def no_room(error: RuntimeError) -> str:
+    """What to tell the user of memory that ran out."""
     reason = " ".join(str(error).split())
     return (
         f"expected room in memory, found none ({reason[:300]}): end what else uses the device, "

@@ -4,9 +4,10 @@ import contextlib
 import socket
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
-from stages.config.errors import UserError
+from stages.config.errors import UserError, no_room, out_of_memory
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -28,9 +29,20 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Print the address, and serve until interrupted."""
+    """Print the address, and serve until interrupted.
+
+    Where memory runs out, a request is answered with status 503 and words: a trainer of the policy
+    may share the GPU.
+    """
+    app.add_exception_handler(RuntimeError, _unavailable)
     host, port = listening.getsockname()[:2]
     print(f"http://{host}:{port} (Ctrl+C ends it)", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with contextlib.suppress(KeyboardInterrupt):  # which it raises again once it has ended
         server.run(sockets=[listening])
+
+
+async def _unavailable(_: Request, error: Exception) -> JSONResponse:
+    if not (isinstance(error, RuntimeError) and out_of_memory(error)):
+        raise error
+    return JSONResponse({"detail": no_room(error)}, 503)
