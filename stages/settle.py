@@ -39,10 +39,12 @@ def _options() -> argparse.Namespace:
 
 
 def _seeds(given: str) -> list[int]:
-    found = names(given)
-    if not all(name.isdecimal() for name in found):
-        raise argparse.ArgumentTypeError(f"expected numbers such as 1,2,3, found {given!r}")
-    return [int(name) for name in found]
+    found = [seed.strip() for seed in given.split(",")]
+    if not all(seed.isdecimal() for seed in found) or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(
+            f"expected different numbers such as 1,2,3, found {given!r}"
+        )
+    return [int(seed) for seed in found]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main() -> None:
     """Tune one backbone after another, each under the same budget."""
     options = _options()
     overrides = options.set_param
-    if options.trials:
+    if options.trials is not None:
         overrides = [*overrides, f"tune.trials={options.trials}"]
     tasks = read_tasks(options.models, overrides)  # all, before the first takes its time
     with gpus.taken(1, state() / "gpus"):

@@ -1,11 +1,14 @@
 """How a stage tells its user what went wrong."""
 
 import functools
+import signal
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
 Arguments = ParamSpec("Arguments")
+INTERRUPTED = 128 + signal.SIGINT
+GO_ON = "interrupted: the same command goes on from what is finished"
 # What a RuntimeError says where memory ran out: PyTorch's own and CUDA's; that of cuBLAS and
 # others, which need room of their own; and on the CPU.
 FULL = ("out of memory", "_ALLOC_FAILED", "not enough memory", "can't allocate memory")
@@ -18,7 +21,7 @@ class UserError(Exception):
 def stage(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Run a stage's `main` so that a UserError ends it with its message and exit status 1.
 
-    So does memory that ran out.
+    So does memory that ran out; and Ctrl-C ends it in a line, with the status that shells expect.
     """
 
     @functools.wraps(main)
@@ -28,6 +31,9 @@ def stage(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            print(GO_ON, file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise

@@ -11,7 +11,7 @@ from rich.table import Table
 from stages.training.progress import Progress, read
 
 STOPPED = 24 * 3600  # seconds for which a training that was stopped is still shown
-NOTHING = "Nothing is in training. `dvc repro` and `dvc exp run` start it."
+NOTHING = "No fold is in training. `dvc repro` starts them; stages.tune is not shown."
 GO_ON = (
     "The command that was stopped, given again, goes on from its last checkpoint if there is one."
 )
@@ -47,10 +47,10 @@ def _written(file: Path) -> float:
 
 def _table(shown: Sequence[Progress], now: float) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("backbone", overflow="fold")
-    table.add_column("fold", justify="right")
+    table.add_column("backbone", overflow="ellipsis")  # which alone gives way
+    table.add_column("fold", justify="right", no_wrap=True)
     for name in COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for progress in shown:
         facts = progress.facts
         table.add_row(facts["checkpoint"]["checkpoint"], str(facts["fold"]), *cells(progress, now))

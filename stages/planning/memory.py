@@ -15,7 +15,8 @@ from stages.training.memory import MARGIN, Plan, choose
 GIB = 2**30
 ADAPTER, ADAM = 8, 8  # bytes of a trained parameter and its gradient, and of its two moments
 CONTEXT = 0.5  # GiB that CUDA and its libraries take
-PROCESS = 0.8  # GiB that Python and its libraries take on a CPU
+PROCESS = 1.2  # GiB that Python and its libraries take on a CPU
+EXACT = 4  # bytes of a weight where a gate computes in float32: on a CPU that is the peak
 # As seen of runs on an H100; see python -m bench.plan_check.
 WORKING = 1.35  # layers' worth of results that are in work beside what is kept
 WIDE, MORE = 2048, 1.3  # from that hidden size on, compiled layers keep so much more
@@ -94,7 +95,8 @@ def _standing(shape: Shape, params: Params, device: Device) -> float:
     if not device.cuda:
         wide = _width(device)
     weights = shape.matrices * narrow + shape.rest * wide
-    return weights + ADAPTER * shape.trained + (0 if device.cuda else PROCESS * GIB)
+    process = 0 if device.cuda else PROCESS * GIB + EXACT * (shape.matrices + shape.rest)
+    return weights + ADAPTER * shape.trained + process
 
 
 def _step(shape: Shape, device: Device, tokens: int, recomputed: int) -> float:

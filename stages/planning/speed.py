@@ -88,7 +88,8 @@ def reckon(shape: Shape, device: Device, plan: Plan, span: float, batch: float) 
         shape=SHAPE * shape.layers if device.packs and shape.way == "fast" else 0.0,
         start=start(device.cuda),
         error=_error(shape, device),
-        how="calculated from the rates of an H100",
+        how="calculated from the rates of an H100"
+        + ("" if device.cuda else ", which says little of a CPU"),
     )
 
 

@@ -22,7 +22,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         return socket.create_server((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the latter of a number that no port has
         raise UserError(
             f"{host}, port {port} is not free ({error}): choose another with --port"
         ) from None

@@ -41,6 +41,16 @@ def test_the_cpu_has_its_own_words_for_that(capsys):
     assert "found none" in ended(lambda: torch.empty(2**60), capsys)
 
 
+def test_ctrl_c_is_no_fault(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as exit:
+        stage(main)()
+    assert exit.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
 def test_what_nobody_expected_keeps_its_traceback():
     def main():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

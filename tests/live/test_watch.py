@@ -32,19 +32,19 @@ def file_of(workspace: Workspace) -> Path:
     return file
 
 
-def watch(folder: Path, *arguments: str) -> subprocess.Popen:
+def watch(folder: Path, *arguments: str, columns: int = 120) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "stages.watch", *arguments],
         cwd=folder,
-        env={"PYTHONPATH": str(REPO), "COLUMNS": "120", "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(REPO), "COLUMNS": str(columns), "PATH": "/usr/bin:/bin"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def once(folder: Path) -> str:
-    output, _ = watch(folder, "--once").communicate(timeout=60)
+def once(folder: Path, columns: int = 120) -> str:
+    output, _ = watch(folder, "--once", columns=columns).communicate(timeout=60)
     return output
 
 
@@ -109,6 +109,10 @@ def test_the_table_says_how_a_fold_stands_and_how_long_it_takes(tmp_path):
             "5/15", "1.0812", "1.0915", "1.0822", "132", "1:10", "2.0 GiB",
         ]  # fmt: skip
         shown = once(tmp_path)
+        narrow = once(tmp_path, columns=80).splitlines()
+    assert len(narrow) == 2 and all(len(line) <= 80 for line in narrow), "the name alone gives way"
+    assert narrow[1].split()[2:] == shown.splitlines()[1].split()[2:]
+    assert narrow[1].startswith("SmolLM") and "validation" in narrow[0]
     assert "SmolLM2-135M-Instruct.Q4_1" in shown and "1.0822" in shown and "1.99" not in shown
     assert "stopped" in once(tmp_path) and "goes on from its last checkpoint" in once(tmp_path)
 
@@ -138,7 +142,7 @@ def test_a_line_cut_short_is_passed_over_and_an_infinite_gradient_left_out(tmp_p
 
 
 def test_where_nothing_runs_it_says_so(tmp_path):
-    assert once(tmp_path).startswith("Nothing is in training.")
+    assert once(tmp_path).startswith("No fold is in training.")
     assert view(tmp_path / "none") == once(tmp_path).strip()
 
 
@@ -148,4 +152,4 @@ def test_it_shows_a_new_step_within_seconds_and_ends_on_ctrl_c(tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 0 and "Traceback" not in output
-    assert "Nothing is in training" in output
+    assert "No fold is in training" in output

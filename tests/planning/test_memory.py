@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import CONFIG_MAPPING
 
 from bench import plan_check
@@ -205,6 +206,15 @@ def test_a_measured_run_is_expected_within_a_fifth_and_within_the_range(row):
         assert measured is None or 1 / (1 + speed.error) < measured / expected < 1 + speed.error
     assert row.peak is None or plan.peak / GIB == pytest.approx(row.peak, rel=0.2)
     assert row.recomputed is None or abs(plan.recomputed - row.recomputed) <= 2
+
+
+@pytest.mark.parametrize(("name", "peak"), [("SmolLM2-135M", 2.55), ("Gemma-3-270M", 3.05)])
+def test_the_recorded_runs_memory_on_a_cpu_is_expected_within_a_fifth(monkeypatch, name, peak):
+    monkeypatch.setattr("stages.planning.memory.compute_dtype", lambda *_: torch.bfloat16)
+    row = plan_check.Measured(name, "smoke", "reward")
+    cpu = Device("CPU", 1.0, 16.0, 0.02, packs=False)
+    plan = plan_for(plan_check.shape_of(row), plan_check.params_of(row), cpu)
+    assert plan.peak / GIB == pytest.approx(peak, rel=0.2)
 
 
 # Devices

@@ -137,3 +137,6 @@ def test_a_port_that_is_taken_is_explained(trained, address, capsys):
     with pytest.raises(SystemExit):
         trained.call(serve.main, "--port", port)
     assert f"port {port} is not free" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        trained.call(serve.main, "--port", "70000")
+    assert "port 70000 is not free" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stages import settle
 from stages.config.errors import UserError
 from stages.config.paths import SETTLED
 from stages.runs import finished
@@ -59,6 +60,14 @@ def test_a_plan_that_cannot_be_is_refused(monkeypatch, models, overrides, messag
     with pytest.raises(UserError) as error:
         read_plan(models, [], overrides)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("given", ["1,1", "", "1,x"])
+def test_seeds_are_different_numbers(monkeypatch, capsys, given):
+    monkeypatch.setattr("sys.argv", ["settle", "--models", "llama,gemma", "--seeds", given])
+    with pytest.raises(SystemExit):
+        settle.main()
+    assert "expected different numbers such as 1,2,3" in capsys.readouterr().err
 
 
 # What a look leaves to do

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from stages import tune
+from stages.config.errors import INTERRUPTED
 from stages.config.params import load
 from stages.pages.tuning import write_tuning
 from stages.training import trainer
@@ -118,7 +119,7 @@ def test_killed_and_started_again_it_ends_as_if_never_stopped(clone, whole, monk
     monkeypatch.setattr("stages.tuning.tune.write_tuning", lambda *_: None)
     shutil.rmtree(clone.path / ".state/tuning")
     losses = Losses(killed_at=5)  # the second trial, at its second quarter
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match=str(INTERRUPTED)):
         run(clone, losses)
     losses.asked, losses.killed_at = 4, None
     history, summary = run(clone, losses)
@@ -205,7 +206,7 @@ def settings_of(clone: Trained, model: str) -> list:
 
 def test_the_first_trial_has_the_settings_of_params_yaml(clone, fake, capsys, monkeypatch):
     monkeypatch.setattr(study, "train_fold", interrupted := Interrupted(study.train_fold))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match=str(INTERRUPTED)):
         clone.call(tune.main, "--trials", "4")
     clone.call(tune.main, "--trials", "4")
     assert interrupted.asked == 5
@@ -261,6 +262,12 @@ def test_without_a_complete_trial_there_is_no_winner(clone, fake, capsys):
     assert "no trial of llama is complete, so there is no winner" in capsys.readouterr().err
     history, summary = read(clone, "llama")
     assert set(history.state) == {"failed"} and summary["best"] is None
+
+
+def test_no_trials_are_no_study(clone, fake, capsys):
+    with pytest.raises(SystemExit):
+        clone.call(tune.main, "--trials", "0")
+    assert "tune.trials: Input should be greater than 0, found 0" in capsys.readouterr().err
 
 
 def test_without_reserved_votes_it_refuses_in_words(clone, capsys):
