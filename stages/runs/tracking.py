@@ -229,6 +229,11 @@ def download_model(model: str, folder: Path) -> Path:
     Raises:
         UserError: there is no such model of this project, or the store is away.
     """
+    if ":/" not in model and not Path(model).is_dir():
+        raise UserError(
+            f"there is no folder {model}: expected one, or a model in MLflow as runs:/ID/model or "
+            "models:/NAME@ALIAS"
+        )
     try:
         with read_only() as store, brief_requests():
             uris = {"tracking_uri": store, "registry_uri": store}

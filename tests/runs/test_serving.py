@@ -187,6 +187,14 @@ def test_a_name_without_an_alias_is_explained(trained, capsys):
     assert "expected NAME@ALIAS" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_there_is_explained(trained, capsys):
+    with pytest.raises(SystemExit):
+        files = "--input", "data/raw/starter.csv", "--output", "found.csv"
+        trained.call(predict.main, "--model", "models/nosuch", *files)
+    told = capsys.readouterr().err
+    assert "there is no folder models/nosuch: expected one, or a model in MLflow" in told
+
+
 # Loaded
 
 
