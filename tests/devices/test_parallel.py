@@ -88,7 +88,7 @@ def test_processes_end_when_their_launcher_is_killed(workspace, monkeypatch):
     monkeypatch.setenv("GPUS", "2")
     workspace.raw["scales"]["smoke"] |= {"epochs": 1000}  # so that it is not over by then
     workspace.write_params()
-    launcher = workspace.start("train", "0")
+    launcher = workspace.start("train", "0", forks=False)
     while not list((workspace.path / ".state/checkpoints").glob("*/checkpoint-*")):
         assert launcher.poll() is None, launcher.communicate()[0]
     started = psutil.Process(launcher.pid).children(recursive=True)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -49,12 +50,19 @@ class Workspace:
     def write_params(self) -> None:
         (self.path / "params.yaml").write_text(yaml.safe_dump(self.raw), encoding="utf-8")
 
-    def start(self, *stage: str, largest_file: int | None = None) -> subprocess.Popen:
-        """Start a stage, which can write no larger file, as if the disk were full."""
+    def start(
+        self, *stage: str, largest_file: int | None = None, forks: bool = True
+    ) -> subprocess.Popen:
+        """Start a stage, which can write no larger file, as if the disk were full.
+
+        Args:
+            forks: whether it is forked from another process, whose child it is then.
+        """
+        python = forked.commands() / "python" if forks else sys.executable
         limit = ["tests.support.limited", str(largest_file)] if largest_file else []
         environment = os.environ | {"PYTHONPATH": str(REPO), "DVC_ROOT": str(self.path)}
         return subprocess.Popen(
-            [forked.commands() / "python", "-m", *limit, f"stages.{stage[0]}", *stage[1:]],
+            [python, "-m", *limit, f"stages.{stage[0]}", *stage[1:]],
             cwd=self.path,
             env=environment,
             stdout=subprocess.PIPE,
