@@ -91,7 +91,7 @@ def test_processes_end_when_their_launcher_is_killed(workspace, monkeypatch):
     launcher = workspace.start("train", "0", forks=False)
     while not list((workspace.path / ".state/checkpoints").glob("*/checkpoint-*")):
         assert launcher.poll() is None, launcher.communicate()[0]
-    started = psutil.Process(launcher.pid).children(recursive=True)
+    started = psutil.Process(launcher.pid).children()
     assert len(started) == 2
     launcher.kill()
     _, alive = psutil.wait_procs(started, timeout=30)
