@@ -5,8 +5,7 @@ second, the time left for its training steps, and the most memory it has used so
 """
 
 import argparse
-import contextlib
-import time
+import signal
 
 from rich.console import Console
 from rich.live import Live
@@ -23,12 +22,9 @@ def main() -> None:
     if once:
         console.print(view(folder))
         return
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        Live(console=console, get_renderable=lambda: view(folder), refresh_per_second=1),
-    ):
-        while True:
-            time.sleep(3600)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C comes between two tables
+    with Live(console=console, get_renderable=lambda: view(folder), refresh_per_second=1):
+        signal.sigwait({signal.SIGINT})
 
 
 if __name__ == "__main__":

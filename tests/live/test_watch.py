@@ -1,6 +1,9 @@
 """A fold that is in training, as its file and the terminal show it."""
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -32,12 +35,14 @@ def file_of(workspace: Workspace) -> Path:
     return file
 
 
-def watch(folder: Path, *arguments: str, columns: int = 120) -> subprocess.Popen:
+def watch(
+    folder: Path, *arguments: str, columns: int = 120, stdout: int = subprocess.PIPE
+) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "stages.watch", *arguments],
         cwd=folder,
         env={"PYTHONPATH": str(REPO), "COLUMNS": str(columns), "PATH": "/usr/bin:/bin"},
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
     )
@@ -147,9 +152,16 @@ def test_where_nothing_runs_it_says_so(tmp_path):
 
 
 def test_it_shows_a_new_step_within_seconds_and_ends_on_ctrl_c(tmp_path):
-    process = watch(tmp_path)
-    time.sleep(1.5)
+    terminal, end = pty.openpty()
+    process = watch(tmp_path, stdout=end)
+    output = b""
+    while b"No fold is in training" not in output:
+        output += os.read(terminal, 4096)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == 0 and "Traceback" not in output
-    assert "No fold is in training" in output
+    assert process.wait(60) == 0
+    os.close(end)
+    with contextlib.suppress(OSError):  # which Linux raises at the end
+        while read := os.read(terminal, 4096):
+            output += read
+    os.close(terminal)
+    assert b"Traceback" not in output
