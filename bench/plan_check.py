@@ -63,7 +63,9 @@ MEASURED = [
     Measured("Llama-3.1-8B", "full", "classify", 24, 12_189, 35_195, 19.2, 20),
     Measured("Gemma-2-9B", "full", "classify", 24, 8_730, 26_999, 18.6, 32),
     # A whole fold with the GPU to itself, on a host that was busy.
-    Measured("Gemma-3-270M", "sample", "sft", None, 199_452, None, 6.4, 0, None, 5_853_426),
+    Measured(
+        "Gemma-3-270M", "sample", "sft", training=199_452, peak=6.4, recomputed=0, tokens=5_853_426
+    ),
     # Of whole folds of an older version only the memory counts.
     Measured("SmolLM2-135M", "sample", "sft", peak=6.4, recomputed=0),
     # Several folds shared the GPU, so only their memory counts.

@@ -9,7 +9,7 @@ experiments of DVC, such as settle-llama-seed-1-folds-3. metrics/settled.json ha
 
 import argparse
 
-from stages.config.arguments import add_set_param, names
+from stages.config.arguments import add_set_param, names, numbers
 from stages.config.errors import stage
 from stages.settling.plan import read_plan
 from stages.settling.settle import settle
@@ -32,19 +32,10 @@ def _options() -> argparse.Namespace:
         "--models", type=names, required=True, metavar="A,B", help="the backbones to compare"
     )
     parser.add_argument(
-        "--seeds", type=_seeds, default=[], metavar="1,2,3", help="default: train.seed alone"
+        "--seeds", type=numbers, default=[], metavar="1,2,3", help="default: train.seed alone"
     )
     add_set_param(parser, ", for all runs; split.folds are the folds of the whole plan")
     return parser.parse_args()
-
-
-def _seeds(given: str) -> list[int]:
-    found = [seed.strip() for seed in given.split(",")]
-    if not all(seed.isdecimal() for seed in found) or len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError(
-            f"expected different numbers such as 1,2,3, found {given!r}"
-        )
-    return [int(seed) for seed in found]
 
 
 if __name__ == "__main__":

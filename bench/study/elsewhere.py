@@ -199,8 +199,9 @@ def settings(untuned: Restored) -> tuple[str, list[dict]]:
         found = [entry(p, run) for p in (own, _pooled(own, "tfidf_counts", run))]
         losses = [f"{e['log_loss']:.4f}" for e in found]
         difference = ""
-        if other := said.get(name.replace(tuned.TUNED, tuned.UNTUNED)) if "tuned" in name else None:
-            apart = _losses(own, run) - _losses(Prediction("", 0, other), run)
+        if name.endswith(tuned.TUNED):
+            other = said[name.replace(tuned.TUNED, tuned.UNTUNED)]
+            apart = _losses(own, run) - _losses(Prediction("", len(other), other), run)
             over_votes, _ = both_intervals(apart, paired.describe([run.rows]))
             difference = interval(*(over_votes[k] for k in ("difference", "low", "high")))
         rows.append((name, str(own.seeds), *losses, f"{found[0]['accuracy']:.3f}", difference))

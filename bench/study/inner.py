@@ -36,7 +36,7 @@ def sources(raw: Path) -> str:
     predicted = {run.name: pd.read_parquet(run / PREDICTIONS) for run in trainings}
     battles = battles_of(raw, predicted[ALONE][["id"]], TRIED / ALONE)
     inner = Inner(battles.iloc[:0], battles)
-    said = {name: _probabilities(battles, table) for name, table in predicted.items()}
+    said = {name: probabilities_of(battles, table) for name, table in predicted.items()}
     losses = {name: example_losses(inner.votes, p) for name, p in said.items()}
     rows = []
     for run in sorted(trainings, key=lambda run: -inner.votes.mean(losses[run.name])):
@@ -66,7 +66,7 @@ def rates() -> str:
     return markdown(header, rows)
 
 
-def _probabilities(battles: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
+def probabilities_of(battles: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
     """Of the votes in the order of the battles, both orders averaged: (n, C)."""
     ab, ba = order_probabilities(battles[["id"]].merge(table, on="id", validate="1:1"))
     return (ab + ba) / 2

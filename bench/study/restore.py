@@ -50,6 +50,11 @@ class Votes:
     md5: str
 
 
+def without_seed(run: str) -> str:
+    """The name of a run's folder without the number at the end."""
+    return re.sub(r"-\d+$", "", run)
+
+
 @dataclass(frozen=True)
 class Combination:
     """A checkpoint trained in one way.
@@ -68,7 +73,7 @@ class Combination:
     @property
     def name(self) -> str:
         """The name of its first seed's folder, without the number at the end."""
-        return re.sub(r"-\d+$", "", self.seeds[0].name)
+        return without_seed(self.seeds[0].name)
 
     @property
     def title(self) -> str:

@@ -4,17 +4,16 @@ docs/results/elsewhere/lmsys-tuned has a folder for each training with the chose
 folds hold out the votes that `split.tuning` has not reserved.
 """
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bench.study.restore import PREDICTIONS, Restored
+from bench.study.inner import probabilities_of
+from bench.study.restore import PREDICTIONS, Restored, without_seed
 from stages.config.errors import UserError
 from stages.runs.finished import Result
-from stages.scoring.predictions import order_probabilities
 
 TUNED = "-sft-tuned-auto-j"  # and the ending of what differs from these in its settings alone:
 UNTUNED = "-sft-auto-j"
@@ -44,8 +43,7 @@ def on_unseen_votes(folder: Path, untuned: Restored) -> tuple[Result, Probabilit
     run = replace(base, rows=base.rows[~seen].assign(fold=folds[~seen].astype(int)))
     found: Probabilities = {}
     for name, table in tables.items():
-        ab, ba = order_probabilities(table.set_index("id").loc[run.rows.id].reset_index())
-        found.setdefault(re.sub(r"-\d+$", "", name), []).append((ab + ba) / 2)
+        found.setdefault(without_seed(name), []).append(probabilities_of(run.rows, table))
     for c in untuned.combinations:
         if c.name.endswith(UNTUNED) and c.name.replace(UNTUNED, TUNED) in found:
             found[c.name] = [seed.probabilities("backbone")[~seen] for seed in c.seeds]

@@ -1,15 +1,23 @@
 """Command-line options that several commands take, and their values."""
 
 import argparse
+from collections.abc import Callable
 
 
 def names(given: str) -> list[str]:
     """Names with commas between them, no two of them the same."""
-    found = [name.strip() for name in given.split(",")]
-    if len(set(found)) < len(found) or "" in found:
-        raise argparse.ArgumentTypeError(
-            f"expected different names such as llama,gemma, found {given!r}"
-        )
+    return _different(given, "names such as llama,gemma", bool)
+
+
+def numbers(given: str) -> list[int]:
+    """Whole numbers with commas between them, no two of them the same."""
+    return [int(each) for each in _different(given, "numbers such as 1,2,3", str.isdecimal)]
+
+
+def _different(given: str, wanted: str, valid: Callable[[str], bool]) -> list[str]:
+    found = [each.strip() for each in given.split(",")]
+    if len(set(found)) < len(found) or not all(map(valid, found)):
+        raise argparse.ArgumentTypeError(f"expected different {wanted}, found {given!r}")
     return found
 
 

@@ -48,7 +48,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
 
 
-def no_room(error: RuntimeError) -> str:
+def no_room(error: Exception) -> str:
     """What to tell the user of memory that ran out."""
     reason = " ".join(str(error).split())
     return (

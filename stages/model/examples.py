@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,7 @@ class Examples:
         """Example i, with A and B exchanged if `swapped`."""
         return self.template.encode(self.rounds[i], swapped)
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Of all examples."""
         return sum(len(self.encode(i)) for i in range(len(self)))

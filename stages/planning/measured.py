@@ -29,6 +29,7 @@ from stages.planning.speed import SHAPE, Speed, start
 from stages.planning.tokens import CLASSES, Lengths
 from stages.training import way
 from stages.training.fast import make_fast, repeatable
+from stages.training.fold import device_name
 from stages.training.memory import Plan
 
 ERROR = {"cuda": 0.1, "cpu": 0.3}  # of the time: steps are few, and a CPU has other work, too
@@ -68,8 +69,8 @@ def measure(config: PreTrainedConfig, params: Params, lengths: Lengths) -> tuple
         if not out_of_memory(error):
             raise
         raise UserError(
-            f"a few steps need more memory than {device} has free: end "
-            "what else uses it, take a smaller backbone, or a GPU with more memory"
+            f"a few steps need more memory than {device_name(device)} has free: "
+            "end what else uses it, take a smaller backbone, or a GPU with more memory"
         ) from None
     finally:
         gc.collect()

@@ -43,6 +43,6 @@ def serve(app: FastAPI, listening: socket.socket) -> None:
 
 
 async def _unavailable(_: Request, error: Exception) -> JSONResponse:
-    if not (isinstance(error, RuntimeError) and out_of_memory(error)):
+    if not out_of_memory(error):
         raise error
     return JSONResponse({"detail": no_room(error)}, 503)

@@ -208,9 +208,8 @@ def _facts(
     examples: Examples,
     validation: Examples,
 ) -> dict:
-    lengths = [len(examples.encode(i)) for i in range(len(examples))]
     encoded = [validation.encode(i) for i in range(len(validation))]
-    tokens_seen = sum(lengths[i] for step in trainer.steps for i in step.examples)
+    tokens_seen = len(trainer.steps) // trainer.steps_per_epoch * examples.tokens
     dropped = [e.dropped for e in encoded]
     return {
         "examples": len(examples),

@@ -46,6 +46,7 @@ def summary(task: Task, checkpoint: str, trials: Sequence[FrozenTrial]) -> dict:
     """
     params, inner = task.params, task.inner
     found = table(trials, task.settings)
+    best = _best(found[found.state == "complete"], trials, task.settings)
     return {
         "model": params.model,
         "checkpoint": checkpoint,
@@ -68,12 +69,12 @@ def summary(task: Task, checkpoint: str, trials: Sequence[FrozenTrial]) -> dict:
         },
         "pruning": RULE,
         "states": {state: int((found.state == state).sum()) for state in STATES.values()},
-        **_best(found[found.state == "complete"], trials, task.settings),
-        "present": _present(task, trials),
+        **best,
+        "present": _present(task, trials, best["best"]),
     }
 
 
-def _present(task: Task, trials: Sequence[FrozenTrial]) -> dict | None:
+def _present(task: Task, trials: Sequence[FrozenTrial], best: dict | None) -> dict | None:
     """The trial with the settings of params.yaml, and by how much the best one is better.
 
     None if they were not tried, or that trial is not complete.
@@ -81,10 +82,10 @@ def _present(task: Task, trials: Sequence[FrozenTrial]) -> dict | None:
     now = present(task.settings)
     complete = [n for n, trial in enumerate(trials) if trial.state == TrialState.COMPLETE]
     same = [n for n in complete if trials[n].user_attrs["values"] == now]
-    if not same:
+    if best is None or not same:
         return None
-    best = min(complete, key=lambda n: trials[n].values[0])
-    old, new = (np.array(trials[n].user_attrs["outcome"]["losses"]) for n in (same[0], best))
+    both = (trials[n].user_attrs["outcome"]["losses"] for n in (same[0], best["trial"]))
+    old, new = map(np.array, both)
     gain, standard_error = task.inner.mean(old - new)
     return {"trial": same[0], "gain_of_best": gain, "standard_error": standard_error}
 

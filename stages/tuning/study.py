@@ -71,8 +71,9 @@ class Study:
         task = self.task
         seed, startup = task.params.seed + number, task.tune.startup
         self.trials.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
-        if number == 0 and not self.trials.get_trials(states=[TrialState.WAITING]):
-            self._enqueue_present()
+        now = present(task.settings)
+        if number == 0 and now and not self.trials.get_trials(states=[TrialState.WAITING]):
+            self.trials.enqueue_trial(now)
         trial = self.trials.ask({name: s.distribution for name, s in task.settings.items()})
         values = {name: task.settings[name].told(value) for name, value in trial.params.items()}
         trial.set_user_attr("values", values)
@@ -87,10 +88,6 @@ class Study:
         self.trials.tell(trial, loss, state)
         shutil.rmtree(folder)
         _free()
-
-    def _enqueue_present(self) -> None:
-        if now := present(self.task.settings):
-            self.trials.enqueue_trial(now)
 
     def _outcome(
         self, params: Params, watch: Watch, folder: Path
