@@ -219,7 +219,7 @@ def verdict(restored: Restored, ending: str) -> str:
     Args:
         ending: of the names of their runs, behind the backbone's.
     """
-    alike = [c for c in restored.combinations if c.name.removesuffix(ending).isalnum()]
+    alike = [c for c in restored.combinations if c.name.endswith(ending)]
     found = of_all_seeds(alike)
     told = [judged(found), *(minus(pair["sentence"]) for pair in found["pairs"])]
     return "\n".join(f"- {sentence}" for sentence in told)
