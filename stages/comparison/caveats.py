@@ -39,7 +39,7 @@ def caveats(results: Sequence[Result], look: Look) -> list[str]:
     trained = [result for result in results if not result.members]
     for first, other in combinations(seeds_together(trained), 2):
         told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])
-        told += _training_misleads(first, other)
+        told += _training_misleads(first, other) + _calibration_misleads(first, other)
     return told
 
 
@@ -107,16 +107,42 @@ def _training_misleads(first: Sequence[Result], other: Sequence[Result]) -> list
     """Whether training losses rank two backbones otherwise than validation losses, over seeds."""
     both = first, other
     training = [float(np.mean([_final_training_loss(run) for run in runs])) for runs in both]
-    validation = [float(np.mean([run.metrics["log_loss"] for run in runs])) for runs in both]
-    if (training[0] - training[1]) * (validation[0] - validation[1]) >= 0:
+    validation = _mean_losses(both, "log_loss")
+    if not _rank_otherwise(training, validation):
         return []
     names = (first[0].name, other[0].name)
-    seeds = f", means of {len(first)} and {len(other)} seeds" * (len(first) + len(other) > 2)
     return [
-        f"training loss and validation loss rank {names[0]} and {names[1]} differently{seeds}: "
-        f"training {_both(names, training)}, out of fold {_both(names, validation)}; "
-        "only the latter counts"
+        f"training loss and validation loss rank {_named(both)}: training "
+        f"{_both(names, training)}, out of fold {_both(names, validation)}; only the latter counts"
     ]
+
+
+def _calibration_misleads(first: Sequence[Result], other: Sequence[Result]) -> list[str]:
+    """Whether two backbones rank otherwise calibrated, which one that is too sure gains by most."""
+    both = first, other
+    trained, calibrated = (_mean_losses(both, f"log_loss{end}") for end in ("", "_calibrated"))
+    if not _rank_otherwise(trained, calibrated):
+        return []
+    names = (first[0].name, other[0].name)
+    return [
+        f"log loss as trained and calibrated rank {_named(both)}: as trained "
+        f"{_both(names, trained)}, calibrated {_both(names, calibrated)}; the verdict is on the "
+        "former, and predictions are calibrated"
+    ]
+
+
+def _mean_losses(both: Sequence[Sequence[Result]], metric: str) -> list[float]:
+    return [float(np.mean([run.metrics[metric] for run in runs])) for runs in both]
+
+
+def _rank_otherwise(losses: list[float], others: list[float]) -> bool:
+    return (losses[0] - losses[1]) * (others[0] - others[1]) < 0
+
+
+def _named(both: Sequence[Sequence[Result]]) -> str:
+    counts = [len(runs) for runs in both]
+    seeds = f", means of {counts[0]} and {counts[1]} seeds" * (sum(counts) > 2)
+    return f"{both[0][0].name} and {both[1][0].name} differently{seeds}"
 
 
 def _both(names: tuple[str, str], values: list[float]) -> str:

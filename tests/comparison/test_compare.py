@@ -1,6 +1,7 @@
 """The verdict on runs whose truth is known, and on tables of losses that people post."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -223,6 +224,15 @@ def test_training_loss_that_ranks_otherwise_is_told(tmp_path, run, good):
         curve["training_loss"] -= 0.5
     (warning,) = (w for w in compare([good, fair])["warnings"] if "training loss" in w)
     assert "rank good and fooled differently" in warning
+
+
+def test_calibration_that_ranks_otherwise_is_told(run, good, fair):
+    assert not any("calibrated" in w for w in compare([good, fair])["warnings"])
+    sure = replace(good, metrics=good.metrics | {"log_loss_calibrated": 2.0})
+    (warning,) = (w for w in compare([sure, fair])["warnings"] if "calibrated" in w)
+    assert warning.startswith("log loss as trained and calibrated rank good and fair differently:")
+    assert f"as trained {good.metrics['log_loss']:.4f} (good)" in warning
+    assert "calibrated 2.0000 (good)" in warning
 
 
 def test_what_is_told_of_two_backbones_is_told_once_for_all_their_seeds(run):
