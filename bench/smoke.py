@@ -18,6 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from stages.config.errors import UserError, stage
+from stages.config.interrupts import run
+
 REPO = Path(__file__).resolve().parent.parent
 
 
@@ -25,9 +28,9 @@ def timed(command: list[str], folder: Path) -> float:
     """Seconds of a command."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     start = time.perf_counter()
-    subprocess.run(
-        command, cwd=folder, check=True, env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL
-    )
+    environment = os.environ | {"PATH": path}
+    if run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL):
+        raise UserError(f"{' '.join(command)} has failed, for the reason above")
     return time.perf_counter() - start
 
 
@@ -40,6 +43,7 @@ def once() -> tuple[float, float]:
         return timed(["dvc", "repro"], clone), timed(["dvc", "repro"], clone)
 
 
+@stage
 def main() -> None:
     """Print the runs and their medians."""
     parser = argparse.ArgumentParser(

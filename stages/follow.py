@@ -18,7 +18,8 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="in which the training tells where it stands")
     parser.add_argument("--every", type=float, required=True, metavar="SECONDS")
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the training, and ends this, too
+    for number in (signal.SIGINT, signal.SIGTERM):  # are for the training, whose end ends this, too
+        signal.signal(number, signal.SIG_IGN)
     if has_ended(sys.stdin, options.every):
         return
     from stages.live.following import follow  # MLflow and DVC take seconds to import

@@ -1,13 +1,13 @@
 """How a stage tells its user what went wrong."""
 
 import functools
-import signal
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
+from stages.config.interrupts import STATUS, terminable
+
 Arguments = ParamSpec("Arguments")
-INTERRUPTED = 128 + signal.SIGINT
 GO_ON = "interrupted: the same command goes on from what is finished"
 # What a RuntimeError says where memory ran out: PyTorch's own and CUDA's; that of cuBLAS and
 # others, which need room of their own; and on the CPU.
@@ -21,19 +21,21 @@ class UserError(Exception):
 def stage(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Run a stage's `main` so that a UserError ends it with its message and exit status 1.
 
-    So does memory that ran out; and Ctrl-C ends it in a line, with the status that shells expect.
+    So does memory that ran out; and Ctrl-C or SIGTERM ends it in a line, with the status that
+    shells expect.
     """
 
     @functools.wraps(main)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         try:
-            main(*args, **kwargs)
+            with terminable():
+                main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as how:
             print(GO_ON, file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+            raise SystemExit(STATUS[type(how)]) from None
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise

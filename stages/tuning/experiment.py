@@ -1,10 +1,10 @@
 """The winner of a study, as an experiment of DVC."""
 
-import subprocess
 import sys
 from collections.abc import Sequence
 
 from stages.config.errors import UserError
+from stages.config.interrupts import run
 
 
 def command(model: str, overrides: Sequence[str], queue: bool) -> list[str]:
@@ -29,5 +29,5 @@ def start(words: Sequence[str], what: str, then: str) -> None:
     Raises:
         UserError: DVC refuses, or a stage fails; its own words stand above.
     """
-    if subprocess.run([sys.executable, "-m", *words]).returncode:
+    if run([sys.executable, "-m", *words]):
         raise UserError(f"dvc exp run of {what} has failed, for the reason above. {then}")

@@ -11,6 +11,7 @@ from dvc.repo import Repo
 from dvc_data.index import DataIndexDirError
 
 from stages.config.errors import UserError
+from stages.config.interrupts import run
 from stages.config.params import load
 from stages.config.paths import LOCK, PARAMS
 from stages.runs.lock import changed, read_lock
@@ -124,7 +125,5 @@ def reproduce(clone: Path) -> bool:
         ["config", "--local", "cache.dir", "cache"],
         ["repro", "--no-run-cache"],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", *command], cwd=clone, env=environment() | own
-        )
-    return done.returncode == 0
+        status = run([sys.executable, "-m", "dvc", *command], cwd=clone, env=environment() | own)
+    return status == 0

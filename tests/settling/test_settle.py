@@ -1,9 +1,12 @@
 """Settling as its user runs it: with real DVC in a temporary clone, and tiny backbones."""
 
 import json
+import time
 
+import psutil
 import pytest
 
+from stages.config.errors import GO_ON
 from tests.support.clones import Clone
 
 # No gain is then worth anything, so that the first look ends it, whatever tiny backbones learn.
@@ -24,6 +27,12 @@ def clone(tmp_path_factory, tiny) -> Clone:
 
 def settled(clone: Clone) -> dict:
     return json.loads((clone.path / "metrics/settled.json").read_text(encoding="utf-8"))
+
+
+def steps(clone: Clone) -> int:
+    """How many steps the trainings that go on have told."""
+    files = (clone.path / ".state/checkpoints").glob("*.jsonl")
+    return sum(file.read_text(encoding="utf-8").count('"step"') for file in files)
 
 
 def test_it_trains_what_the_first_look_needs_and_stops_where_that_decides(clone):
@@ -71,4 +80,20 @@ def test_runs_that_were_made_otherwise_are_not_taken(clone):
     printed = clone.run(*SETTLE, succeeds=False)
     votes.write_text(content, encoding="utf-8")
     assert "was made with other code or votes than this command" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.slow
+def test_sigterm_to_it_alone_ends_its_training(clone):
+    longer = ("--seeds", "9", "-S", "scales.smoke.epochs=1000")
+    settle = clone.start(*SETTLE, *longer)
+    while not steps(clone):
+        assert settle.poll() is None, settle.communicate()[0]
+        time.sleep(0.1)
+    started = psutil.Process(settle.pid).children(recursive=True)
+    assert any("stages.train" in each.cmdline() for each in started)
+    settle.terminate()
+    printed, _ = settle.communicate(timeout=60)
+    assert settle.returncode == 143 and printed.splitlines()[-1] == GO_ON
+    assert not [each for each in started if each.is_running()]
     assert "Traceback" not in printed

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.support import forked
+from tests.support.interrupts import sigint
 from tests.support.once import once
 from tests.support.places import REPO
 from tests.support.stores import put_store
@@ -77,23 +78,12 @@ class Clone:
 
     def run(self, *command: str, succeeds: bool = True) -> str:
         """Run a program of this environment in the clone; gives what it prints."""
-        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-        environment |= {
-            "PATH": os.pathsep.join(
-                [str(forked.commands()), str(Path(sys.executable).parent), os.environ["PATH"]]
-            ),
-            "GIT_AUTHOR_NAME": "test",
-            "GIT_AUTHOR_EMAIL": "test@example.invalid",
-            "GIT_COMMITTER_NAME": "test",
-            "GIT_COMMITTER_EMAIL": "test@example.invalid",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
         # A file, not a pipe: a queue's workers would hold a pipe open.
         with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
             done = subprocess.run(
                 command,
                 cwd=self.path,
-                env=environment,
+                env=environment(forked.commands()),
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 timeout=600,
@@ -103,6 +93,18 @@ class Clone:
         assert (done.returncode == 0) == succeeds, output
         return output
 
+    def start(self, *command: str) -> subprocess.Popen:
+        """Start a program whose processes are its children, not those of tests.support.forked."""
+        with sigint():
+            return subprocess.Popen(
+                command,
+                cwd=self.path,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+
     def stop_workers(self) -> None:
         """End the queue's workers: at times one of DVC's outlives its empty queue."""
         for pid in self.path.glob(".dvc/tmp/exps/celery/*.pid"):
@@ -111,6 +113,20 @@ class Clone:
 
     def metrics(self) -> dict:
         return json.loads((self.path / "metrics/metrics.json").read_text(encoding="utf-8"))
+
+
+def environment(*first: Path) -> dict[str, str]:
+    """That of a program in a clone, which finds others in these folders, then in this one's."""
+    kept = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    programs = [*map(str, first), str(Path(sys.executable).parent), os.environ["PATH"]]
+    return kept | {
+        "PATH": os.pathsep.join(programs),
+        "GIT_AUTHOR_NAME": "test",
+        "GIT_AUTHOR_EMAIL": "test@example.invalid",
+        "GIT_COMMITTER_NAME": "test",
+        "GIT_COMMITTER_EMAIL": "test@example.invalid",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def reproduced_clone(factory: pytest.TempPathFactory, tiny) -> Clone:
