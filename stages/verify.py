@@ -35,7 +35,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="verify-"))
     try:
         recorded, again, ended = run_again(options.experiment, options.reuse_weights, folder)
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         shutil.rmtree(folder)
         raise
     verified, text = judge(options.experiment, recorded, again, ended, options.tolerance)

@@ -84,7 +84,7 @@ def test_runs_that_were_made_otherwise_are_not_taken(clone):
 
 
 @pytest.mark.slow
-def test_sigterm_to_it_alone_ends_its_training(clone):
+def test_sigterm_to_it_alone_ends_its_training_and_leaves_no_folder(clone):
     longer = ("--seeds", "9", "-S", "scales.smoke.epochs=1000")
     settle = clone.start(*SETTLE, *longer)
     while not steps(clone):
@@ -97,3 +97,4 @@ def test_sigterm_to_it_alone_ends_its_training(clone):
     assert settle.returncode == 143 and printed.splitlines()[-1] == GO_ON
     assert not [each for each in started if each.is_running()]
     assert "Traceback" not in printed
+    assert not list((clone.path / ".dvc/tmp/exps/standalone").glob("tmp*"))

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from stages import verify
 from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.runs.lock import hashes, md5_of, read_lock
@@ -200,6 +201,19 @@ def test_the_command_passes_an_untouched_result_and_fails_a_row_changed_and_comm
     assert "- prepare: the same inputs give another result" in output
     assert f"Both runs are kept in {folder}" in output
     shutil.rmtree(folder)
+
+
+def test_interrupted_the_command_leaves_no_folder(tmp_path, monkeypatch):
+    def interrupt(name: str, reuse_weights: bool, folder: Path) -> None:
+        (folder / "again").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "run_again", interrupt)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["verify"])
+    with pytest.raises(SystemExit, match="130"):
+        verify.main()
+    assert not list(tmp_path.iterdir())
 
 
 # Revisions and inputs
