@@ -1,7 +1,7 @@
 """Send a training's losses to MLflow and DVCLive while it runs: `train` starts this beside itself.
 
 Standard input must stay open as long as the training goes on, and may then say how it has ended:
-FINISHED or FAILED.
+FINISHED, FAILED or KILLED.
 """
 
 import argparse

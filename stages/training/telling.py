@@ -108,6 +108,9 @@ def _followed(file: Path) -> Iterator[None]:
     try:
         yield
         ended = "FINISHED"
+    except KeyboardInterrupt:
+        ended = "KILLED"
+        raise
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(ended, timeout=LAST_WORDS)

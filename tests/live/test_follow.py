@@ -4,6 +4,7 @@ MLflow is here a SQLite database, and a server over HTTP.
 """
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -25,8 +26,9 @@ WAITING = """
 import os, sys, time
 from stages.runs import store
 from stages.training import telling
+from stages.config.errors import stage
 from stages.training.run import run
-telling.EVERY, last = 0.1, int(sys.argv[1])
+telling.EVERY, last, number = 0.1, int(sys.argv[1]), int(sys.argv[2])
 tell = telling.Telling.on_log
 def sent(step):
     with store.opened() as (client, experiment):
@@ -37,9 +39,9 @@ def tell_and_wait(self, args, state, control, logs, **more):
     while "loss" in logs and not sent(state.global_step):
         time.sleep(0.05)
     if state.global_step == last:
-        os.kill(os.getpid(), 9)
+        os.kill(os.getpid(), number)
 telling.Telling.on_log = tell_and_wait
-run(0)
+stage(run)(0)
 """
 FACTS = {
     "fold": 0,
@@ -96,18 +98,21 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.slow
-def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(here, tiny, battles):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_losses_come_while_a_fold_trains_and_a_killed_one_goes_on_in_its_run(
+    here, tiny, battles, number, status
+):
     workspace = Workspace(here, tiny(), battles)
-    killed = start(workspace.path, "-c", WAITING, "5")
+    killed = start(workspace.path, "-c", WAITING, "5", str(int(number)))
     output, _ = killed.communicate(timeout=300)
-    assert killed.returncode == -9, output
+    assert killed.returncode == status, output
     first = only_run()
     assert "INFO mlflow" not in output
     assert first.info.status == "KILLED" and steps_of(first) == [1, 2, 3, 4, 5]
     assert in_files(here)["step"] == [1, 2, 3, 4, 5]
     assert first.data.params["train.objective"] == "classify"
 
-    resumed = start(workspace.path, "-c", WAITING, "0")
+    resumed = start(workspace.path, "-c", WAITING, "0", "0")
     output, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0 and "going on from step 4" in output, output
     run = only_run()
