@@ -12,7 +12,7 @@ from stages.pages import charts
 from stages.pages.charts import BASELINE_COLOUR, INK, RUN_COLOURS, SIZE, Figure
 from stages.pages.page import render
 from stages.planning.power import WANTED
-from stages.planning.words import CASES, opening, tables, unknown
+from stages.planning.words import cases, opening, tables, unknown
 
 PARTS = {  # of the memory, from the left
     "matrices": "layers' matrices",
@@ -139,7 +139,7 @@ def _power(plan: dict) -> Figure:
     table = pd.DataFrame(
         {"difference": each["difference"], "chance": each[case], "case": words}
         for each in plan["power"]["chances"]
-        for case, words in CASES.items()
+        for case, words in cases(plan).items()
     )
     words = "; ".join(
         f"{row.difference:g}, {row.case}: {row.chance:.0%}" for row in table.itertuples()
@@ -149,9 +149,9 @@ def _power(plan: dict) -> Figure:
 
 def curves(table: pd.DataFrame, width: int) -> alt.TopLevelMixin:
     """The chance to find a difference, by its size: difference, chance and case."""
-    cases = list(CASES.values())
-    scale = alt.Scale(domain=cases, range=[RUN_COLOURS[2], BASELINE_COLOUR])
-    dashes = alt.Scale(domain=cases, range=[[1, 0], [7, 5]])
+    named = list(table.case.unique())
+    scale = alt.Scale(domain=named, range=[RUN_COLOURS[2], BASELINE_COLOUR])
+    dashes = alt.Scale(domain=named, range=[[1, 0], [7, 5]])
     lines = alt.Chart(table).encode(
         alt.X(
             "difference:Q",
@@ -166,7 +166,7 @@ def curves(table: pd.DataFrame, width: int) -> alt.TopLevelMixin:
             axis=alt.Axis(format=".0%"),
         ),
         alt.Color("case:N", scale=scale, title=None),
-        alt.StrokeDash("case:N", scale=dashes, title=None),  # both show where they are equal
+        alt.StrokeDash("case:N", scale=dashes, title=None),
     )
     wanted = alt.Chart(pd.DataFrame({"chance": [WANTED]})).encode(alt.Y("chance:Q"))
     layers = [

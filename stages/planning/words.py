@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stages.planning.worlds import SAMPLE
 from stages.runs.reckoning import in_words
 
 CASES = {"best": "the fold effect falls with the votes", "worst": "it stays as measured"}
@@ -228,24 +229,36 @@ def _told(hours: float) -> str:
 def _power(plan: dict) -> Table:
     power = plan["power"]
     head = ["", *(f"{each['difference']:g}" for each in power["chances"])]
+    named = cases(plan)
     rows = [
         [words, *(f"{each[case]:.0%}" for each in power["chances"])]
-        for case, words in CASES.items()
+        for case, words in named.items()
     ]
     effects = power["fold_effects"]
+    size = (
+        f"{effects['best']:.4f} in the first line, {effects['worst']:.4f} in the second"
+        if len(named) > 1
+        else f"{effects['worst']:.4f} on {SAMPLE:,} votes, and on fewer it may be larger"
+    )
     notes = [
-        "The fold effect is what the training of a fold adds to a difference: "
-        f"{effects['best']:.4f} in the first line, {effects['worst']:.4f} in the second. "
+        f"The fold effect is what the training of a fold adds to a difference: {size}. "
         "docs/verdict.md says how it was measured.",
-        *([_design(plan["cheapest"], case) for case in CASES] if plan["cheapest"] else []),
+        *([_design(plan["cheapest"], *case) for case in named.items()] if plan["cheapest"] else []),
     ]
     return Table("power", "Chance that compare finds a difference", head, rows, notes)
 
 
-def _design(found: dict, case: str) -> str:
+def cases(plan: dict) -> dict[str, str]:
+    """What may be true of the fold effect, in words; one thing where it was measured on as many."""
+    effects = plan["power"]["fold_effects"]
+    falls = effects["best"] < effects["worst"]
+    return CASES if falls else {"worst": "the fold effect is as measured"}
+
+
+def _design(found: dict, case: str, words: str) -> str:
     """The cheapest design that was asked for, in a sentence."""
     design = found[case]
-    start = f"To find {found['difference']:g} in {found['wanted']:.0%} of cases, if {CASES[case]}: "
+    start = f"To find {found['difference']:g} in {found['wanted']:.0%} of cases, if {words}: "
     if not design:
         return f"{start}no design does with {found['most_votes']:,} votes at most."
     cost = f", {_told(design['hours'])} for both backbones" if design["hours"] else ""

@@ -12,8 +12,9 @@ import yaml
 from stages import plan
 from stages.pages.planning import write_plan
 from stages.planning import obstacles
+from stages.planning.power import fold_effects
 from stages.planning.several import several
-from stages.planning.words import text
+from stages.planning.words import cases, text
 from tests.support import forked
 from tests.support.hub import MODEL, Hub, hub_with
 from tests.support.places import REPO
@@ -99,6 +100,16 @@ def test_two_backbones_on_a_gpu_that_is_elsewhere(run, folder):
     assert "tiny-gemma" in page and "Chance that compare finds a difference" in page
 
 
+def test_the_chances_are_told_once_where_the_fold_effect_is_as_measured(run):
+    _, printed = run("--device", "h100")
+    few, many = (
+        list(cases({"power": {"fold_effects": fold_effects("sft", count)}}).values())
+        for count in (40, 57_477)
+    )
+    assert len(few) == 1 and printed.count(few[0]) == 1
+    assert len(many) == 2 and not any(case in printed for case in many)
+
+
 def test_each_seed_and_fold_takes_its_time(run):
     one, _ = run("--device", "h100")
     two, _ = run("--device", "h100", "--seeds", "2")
@@ -136,8 +147,8 @@ def test_the_steps_are_those_of_the_objective(run, objective):
 
 def test_the_cheapest_design_is_told_or_that_there_is_none(run):
     _, printed = run("--device", "h100", "--find", "0.01")
-    assert printed.count("To find 0.01 in 80% of cases") == 2
-    assert printed.count("no design does with 40 votes at most") == 2
+    assert printed.count("To find 0.01 in 80% of cases") == 1
+    assert printed.count("no design does with 40 votes at most") == 1
 
 
 def test_several_gpus_take_a_training_each_or_share_each_whatever_ends_sooner(run):
