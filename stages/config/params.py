@@ -334,7 +334,10 @@ def explain(problem: ErrorDetails, model: type[BaseModel] = Params) -> str:
 def _known_keys(kind: Any, section: Iterable[int | str]) -> Iterable[str]:
     """The keys that the section at this place may have."""
     for key in section:
-        kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[key].annotation
+        if get_origin(kind) in (dict, list):
+            kind = get_args(kind)[-1]
+        else:
+            kind = kind.model_fields[key].annotation
         if isinstance(kind, UnionType):  # of a section and None
             kind = get_args(kind)[0]
     return [field.alias or name for name, field in kind.model_fields.items()]

@@ -159,8 +159,10 @@ def _as_yaml(params: dict) -> str:
 
 
 def _side_by_side(columns: list[dict[str, str]]) -> dict[str, list[str]]:
-    """Each key with its value of every run."""
-    return {key: [column[key] for column in columns] for key in columns[0]}
+    """Each key with its value of every run; — for a run that has none."""
+    fullest = sorted(columns, key=len, reverse=True)  # whose order is kept
+    keys = dict.fromkeys(key for column in fullest for key in column)
+    return {key: [column.get(key, "—") for column in columns] for key in keys}
 
 
 def render(path: Path, template: str, **content: object) -> None:

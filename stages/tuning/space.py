@@ -161,6 +161,6 @@ def _flat(section: dict) -> list[str]:
 
 def _value(params: Params, place: str) -> object:
     """What params have at a place; a rate is a float whatever objectives it is for."""
-    if ".lr" in place:
+    if "lr" in place.split("."):
         return params.adapter_lr / params.budget.lr_factor
     return reduce(lambda section, key: section[key], place.split("."), params.model_dump())

@@ -169,7 +169,7 @@ OTHERS: dict[str, Names] = {
     "model_b": ("model_b",),
     "system": ("system", "system_prompt"),
     "last": (),
-    "weight": (),
+    "weight": ("weight",),
 }
 MAPPED = (*TURNS, "label", *(name for name in OTHERS if name != "last"))  # keys of data.columns
 # All columns that some layout reads, without those of votes.

@@ -152,6 +152,13 @@ def test_an_unknown_key_names_the_nearest_of_its_section(file, place, message):
     assert message in str(error.value)
 
 
+def test_an_unknown_key_of_a_list_names_the_nearest_too(file):
+    with pytest.raises(
+        UserError, match=r"data\.auxiliary\.0\.wieght: unknown key; did you mean 'weight'"
+    ):
+        load_with(file, "data.auxiliary", [{"raw": "other.csv", "wieght": 0.5}])
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -253,6 +254,18 @@ def test_a_comparison_leads_with_verdict_reasons_and_warnings(runs, tmp_path):
         assert said in html
     differing = html[html.index("Params that differ") :]
     assert re.search(r"model</th><td>llama</td><td>gemma</td>", differing)
+
+
+@pytest.mark.parametrize("taught", [0, 1])
+def test_what_one_run_alone_has_stands_beside_a_dash(runs, tmp_path, taught):
+    teacher = {"from": "a-blend", "predictions": [], "weight": 0.5}
+    both = list(runs)
+    both[taught] = replace(runs[taught], params=runs[taught].params | {"teacher": teacher})
+    page.write_comparison(both, comparison(both), None, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    cells = ["a-blend, weight 0.5", "—"]
+    shown = "</td><td>".join(cells if taught == 0 else cells[::-1])
+    assert f"teacher</th><td>{shown}</td>" in html
 
 
 def test_runs_that_make_no_pair_have_a_page_that_says_why(run_of_other_votes, runs, tmp_path):

@@ -86,6 +86,16 @@ def test_numbers_are_whole_where_the_setting_is():
     assert rate.told(0.000123456) == 0.000123 and rate.told(1e-5) == 1e-5
 
 
+def test_the_present_value_is_that_of_the_setting():
+    wanted = {"low": 1e-5, "high": 10.0}
+    found = spaced(**{"scales.smoke.lr_factor": wanted, "lr": wanted, "head_lr": wanted})
+    _, params = overridden([])
+    factor = params.budget.lr_factor
+    given = [setting.present for setting in found.values()]
+    assert given == [factor, params.adapter_lr / factor, params.checkpoint.head_lr]
+    assert all(setting.tries_present for setting in found.values())
+
+
 @pytest.mark.parametrize(
     ("name", "wanted", "message"),
     [

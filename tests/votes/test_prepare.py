@@ -133,6 +133,13 @@ def test_every_row_ends_in_one_place(tmp_path, bad, good):
     assert part.quarantine.row.is_unique
 
 
+def test_a_column_of_weights_weighs_the_votes(tmp_path):
+    rows = [kaggle(i) | {"weight": weight} for i, weight in enumerate((1, 2.5, 0))]
+    part = written(tmp_path, rows)
+    assert frame(part).weight.tolist() == [1.0, 2.5]
+    assert part.quarantine.reason.tolist() == ["weight is 0: expected a number above 0"]
+
+
 def test_the_schema_refuses_what_no_battle_may_be(tmp_path):
     battles = frame(written(tmp_path, [kaggle(1), kaggle(2, "b")]))
     types = dict.fromkeys(("id", "source", "annotator", "language", "system"), "string")
