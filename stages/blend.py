@@ -24,7 +24,7 @@ def main() -> None:
     """Write the blend's folder, and print what it gains."""
     options = _arguments()
     blending.check_members(options.runs, options.baselines)
-    folder = blending.blend_folder(options.name, options.runs, options.baselines)
+    folder = blending.blend_folder(options.name, options.runs, options.baselines, options.weights)
     for name in options.runs:  # before the first is fetched, which may take a while
         finished.require_known(name)
     BLENDS.mkdir(exist_ok=True)
@@ -63,7 +63,9 @@ def _arguments() -> argparse.Namespace:
     )
     told = "fitted: for each fold on the other folds' predictions; default: equal"
     parser.add_argument("--weights", choices=["equal", "fitted"], default="equal", help=told)
-    parser.add_argument("--name", help="of the folder in blends/; default: the members' names")
+    parser.add_argument(
+        "--name", help="of the folder in blends/; default: the members' names, and `fitted`"
+    )
     return parser.parse_args()
 
 

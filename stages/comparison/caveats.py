@@ -67,6 +67,8 @@ def _beaten(results: Sequence[Result]) -> list[str]:
 
 def _other_params(first: Result, other: Result) -> list[str]:
     a, b = (_settings(run.params) for run in (first, other))
+    if a["train.select"] != b["train.select"]:  # only one of them reads train.inner
+        a, b = ({k: v for k, v in each.items() if k != "train.inner"} for each in (a, b))
     changed = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
     if not changed:
         return []

@@ -60,7 +60,7 @@ def _training(result: Result) -> dict[str, object]:
     """What has to be the same in all runs that are compared as backbones."""
     budget = ("max_tokens", "epochs", "batch_size")
     return {
-        "the objective": result.params["train"]["objective"],
+        "the objectives": result.params["train"]["objective"],
         **{f"{name} of the budget": result.budget[name] for name in budget},
     }
 

@@ -334,10 +334,8 @@ def explain(problem: ErrorDetails, model: type[BaseModel] = Params) -> str:
 def _known_keys(kind: Any, section: Iterable[int | str]) -> Iterable[str]:
     """The keys that the section at this place may have."""
     for key in section:
-        if get_origin(kind) in (dict, list):
-            kind = get_args(kind)[-1]
-        else:
-            kind = kind.model_fields[key].annotation
+        within = get_origin(kind) in (dict, list)
+        kind = get_args(kind)[-1] if within else kind.model_fields[key].annotation
         if isinstance(kind, UnionType):  # of a section and None
             kind = get_args(kind)[0]
     return [field.alias or name for name, field in kind.model_fields.items()]

@@ -107,7 +107,7 @@ def what_blending_gains(metrics: dict) -> list[str]:
     name, best = metrics["reference"], metrics["best_member"]
     loss = next(each["log_loss"] for each in metrics["members"] if each["title"] == best)
     gain = _interval(metrics, "gain_over_best_member")
-    shown = "" if metrics["gain_over_best_member_low"] > 0 else ", which shows no gain"
+    shown = _shown(metrics, "gain_over_best_member")
     told = {
         "yes": "is better than",
         "no": "is no better than",
@@ -133,11 +133,18 @@ def how_far_votes_agree(several: dict) -> str:
     )
 
 
+def _shown(metrics: dict, gain: str) -> str:
+    """The end of a sentence on a gain that is not shown, or that is a loss."""
+    if metrics[f"{gain}_high"] < 0:
+        return ", which is a loss"
+    return "" if metrics[f"{gain}_low"] > 0 else ", which shows no gain"
+
+
 def what_pooling_gains(pooled: dict) -> str:
     """A sentence on the mean of the log probabilities of the backbone and a baseline."""
     name = pooled["with"]
     gain = _interval(pooled, f"gain_over_{name}")
-    shown = "" if pooled[f"gain_over_{name}_low"] > 0 else ", which shows no gain"
+    shown = _shown(pooled, f"gain_over_{name}")
     return (
         f"Pooled with {TITLES[name]}, with nothing fitted, it has {pooled['log_loss']:.4f}: over "
         f"that alone a gain of {gain}{shown}."

@@ -137,7 +137,7 @@ def _check(counts: np.ndarray, k: int) -> None:
     found = dict(zip(LABELS, (counts > 0).sum(axis=0), strict=False))
     if min(found.values()) >= k:
         return
-    shown = ", ".join(f"{count} for {name}" for name, count in found.items())
+    shown = ", ".join(f"{count} groups for {name}" for name, count in found.items())
     ties = ", or leave out ties with `-S data.ties=drop`" if found.get("tie", k) < k else ""
     raise UserError(
         f"{k} folds need {k} prompt groups with a vote for each of {', '.join(found)}; the "

@@ -108,7 +108,7 @@ def test_a_backbone_that_has_learned_nothing_beyond_its_offset_is_named(run, goo
     ("change", "reason"),
     [
         (lambda r: r.folds[0]["gates"][0].update(passed=False), "failed the gates first_loss"),
-        (lambda r: r.params["train"].update(objective="sft"), "the objective differ"),
+        (lambda r: r.params["train"].update(objective="sft"), "the objectives differ"),
         (lambda r: r.budget.update(epochs=9), "epochs of the budget differ: 1 in good; 9 in fair"),
         (lambda r: r.budget.update(batch_size=9), "batch_size of the budget"),
         (lambda r: r.rows.update({"fold": (r.rows.fold + 1) % 5}), "the votes or their folds"),
@@ -246,6 +246,13 @@ def test_what_is_told_of_two_backbones_is_told_once_for_all_their_seeds(run):
     assert settings.startswith("ahead-10 and behind-20 were not trained alike: train.lora.r is 16")
     (ranks,) = (warning for warning in warnings if "training loss" in warning)
     assert "rank ahead-10 and behind-20 differently, means of 3 and 3 seeds: training" in ranks
+
+
+def test_what_only_one_of_two_runs_reads_is_no_difference(run, good):
+    other = run("other", skill=0.8, seed=2)
+    other.params["train"] |= {"select": "best", "inner": 0.1}
+    (warning,) = (w for w in compare([good, other])["warnings"] if "not trained alike" in w)
+    assert warning.endswith("not trained alike: train.select is last and best")
 
 
 def test_other_settings_and_strong_baselines_are_told(run, good):

@@ -25,7 +25,7 @@ from tests.support.trained import FOLDS, Trained, trained_clone
 
 pytestmark = pytest.mark.rounding
 
-EQUAL, FITTED = "blends/llama-gemma-counts", "blends/fitted"
+EQUAL, FITTED = "blends/llama-gemma-counts", "blends/llama-workspace-tfidf_counts-fitted"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def trained(tmp_path_factory, tiny) -> Trained:
     trained.commit("gemma")
     trained.git("tag", "gemma")
     trained.call(blend.main, "llama", "gemma", "--with", "counts")
-    fitted = ("--with", "tfidf_counts", "--weights", "fitted", "--name", "fitted")
+    fitted = ("--with", "tfidf_counts", "--weights", "fitted")
     trained.call(blend.main, "llama", "workspace", *fitted)
     return trained
 
@@ -166,7 +166,7 @@ def test_compare_takes_its_folder(here, capsys, tmp_path):
     assert len(comparison["pairs"]) == 1
     assert "blend llama-gemma-counts" in output.with_suffix(".html").read_text(encoding="utf-8")
     told = refused(here, compare.main, "blends/none", "HEAD", capsys=capsys)
-    assert "blends/none is no blend" in told and f"the blends are blends/fitted, {EQUAL}" in told
+    assert "blends/none is no blend" in told and f"the blends are {EQUAL}, {FITTED}" in told
     told = refused(here, compare.main, "stages", "HEAD", capsys=capsys)
     assert "stages is a folder, no git revision and no DVC experiment" in told
 

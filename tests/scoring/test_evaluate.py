@@ -19,7 +19,7 @@ from stages.scoring.baselines import predict_baselines
 from stages.scoring.learning import beyond_baseline, learned, pooled, reference
 from stages.scoring.out_of_fold import all_probabilities
 from stages.scoring.predictions import order_probabilities, read_predictions, read_summaries
-from stages.scoring.sentences import printout, whether_learned
+from stages.scoring.sentences import printout, what_pooling_gains, whether_learned
 from stages.votes.labels import Votes, with_classes
 from stages.votes.prepared import VOTE
 from tests.support.settings import raw_params
@@ -94,6 +94,16 @@ def test_a_backbone_that_is_too_sure_is_told_to_train_less(case):
     told = whether_learned(metrics)
     assert f"Calibrated, it has {metrics['log_loss_calibrated']:.4f}: it knows something" in told
     assert "fewer epochs" in told and "more votes or epochs" not in told
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "end"),
+    [(0.01, 0.03, "+0.0300]."), (-0.01, 0.03, "no gain."), (-0.03, -0.01, ", which is a loss.")],
+)
+def test_a_gain_that_is_none_or_a_loss_is_called_so(low, high, end):
+    gain = dict.fromkeys(["gain_over_counts"], (low + high) / 2)
+    ends = {"gain_over_counts_low": low, "gain_over_counts_high": high}
+    assert what_pooling_gains({"with": "counts", "log_loss": 1.0} | gain | ends).endswith(end)
 
 
 def test_an_offset_alone_is_no_learning(case):
