@@ -7,7 +7,7 @@ hold, texts, lists or messages, is seen in the cells: stages.votes.conversations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from stages.votes.rows import TURNS, WINNERS
+from stages.votes.rows import TURNS, WINNERS, blank
 from stages.votes.verdicts import WORDS, Verdict, by_grade, by_shares, by_word
 
 # Of their columns: several texts are joined, several labels are several votes.
@@ -38,16 +38,18 @@ def grades(layout: "Layout", row: Row, meanings: Meanings) -> list[Verdict]:
 
 
 def each_grade(layout: "Layout", row: Row, meanings: Meanings) -> list[Verdict]:
-    """HelpSteer3: a vote with a grade by each annotator, if the row has them."""
+    """HelpSteer3: a vote with a grade by each annotator who gave one, if the row has them."""
     single = row.get("individual_preference")
     if not isinstance(single, list) or not single:
         return grades(layout, row, meanings)
     name = "individual_preference"
     scores = [vote.get("score") if isinstance(vote, dict) else vote for vote in single]
-    return [
+    given = [
         by_grade(name, score, meanings.grades, f"annotator{number}")
         for number, score in enumerate(scores, start=1)
+        if not blank(score)
     ]
+    return given or grades(layout, row, meanings)
 
 
 def shares(layout: "Layout", row: Row, meanings: Meanings) -> list[Verdict]:

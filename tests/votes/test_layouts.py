@@ -181,7 +181,10 @@ KNOWN = {
         "helpsteer3",
         [
             {"context": TALK, "response1": RED["content"], "response2": GREEN["content"]}
-            | {"overall_preference": -2, "individual_preference": [{"score": -2}, {"score": 3}]}
+            | {
+                "overall_preference": -2,
+                "individual_preference": [{"score": -2}, {"score": None}, {"score": 3}],
+            }
         ],
         DOUBLE,
         [[0.85, 0.15, 0], B],

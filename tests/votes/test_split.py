@@ -286,7 +286,8 @@ def test_too_few_prompts_of_a_class_for_the_folds_say_what_to_do(labels, groups)
 
 def test_ties_that_are_too_scarce_may_be_left_out():
     with pytest.raises(
-        UserError, match=r"9 groups for b, 2 groups for tie: .*data\.raw.* with `-S data\.ties=drop`$"
+        UserError,
+        match=r"9 groups for b, 2 groups for tie: .*data\.raw.* with `-S data\.ties=drop`$",
     ):
         assign(np.array([0, 1] * 9 + [2, 2]), np.arange(20), 3, 0)
     with pytest.raises(UserError, match=r"2 groups for a, 9 groups for b: .*data\.raw$"):
