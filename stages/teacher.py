@@ -38,7 +38,7 @@ def _teach(fold: int, params: Params) -> None:
 
     columns = ["id", "source", "weight", *TURNS, "system"]
     battles = read_battles(columns).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
-    table, counts = lessons(params.teacher, fold, battles)
+    table, counts = lessons(params.teacher, params.data, fold, battles)
     tell(fold, counts)
     _write(fold, table, counts | origin(params.teacher))
 

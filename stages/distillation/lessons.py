@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from stages.config.data import Data
 from stages.config.errors import UserError
 from stages.config.root import root
 from stages.config.teacher import Teacher
@@ -14,10 +15,13 @@ from stages.votes.battles import unique
 from stages.votes.rows import TURNS
 
 
-def lessons(teacher: Teacher, fold: int, battles: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
+def lessons(
+    teacher: Teacher, data: Data, fold: int, battles: pd.DataFrame
+) -> tuple[pd.DataFrame, dict]:
     """What the teacher says of the votes and pairs that a fold is trained on, none held out.
 
     Args:
+        data: the files of votes; an id may be that of votes of several.
         battles: id, group, fold, source, weight, prompt, response_a, response_b (lists of turns)
             and system of all votes in use.
 
@@ -36,6 +40,7 @@ def lessons(teacher: Teacher, fold: int, battles: pd.DataFrame) -> tuple[pd.Data
         says, unknown = experiment.predict(teacher.run, fold, battles, both), 0
     else:
         table = soft_labels.all_predictions(len(teacher.predictions))
+        soft_labels.require_one_file(table, data)
         unknown = soft_labels.count_unknown(table, set(battles.id), set(given.id))
         soft_labels.tell_origin(table)
         says = soft_labels.of_fold(table, fold, both.id)

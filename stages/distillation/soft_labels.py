@@ -1,15 +1,18 @@
 """Files of a model's predictions by id, as a teacher."""
 
 import math
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from stages.config.data import Data
 from stages.config.errors import UserError
 from stages.config.paths import lesson
 from stages.votes.files import read_rows
 from stages.votes.labels import LABELS
+from stages.votes.parts import ids_by_file
 from stages.votes.rows import WINNERS, blank
 
 NAMES = (WINNERS, LABELS)  # of the columns of probabilities
@@ -123,6 +126,27 @@ def count_unknown(table: pd.DataFrame, votes: set[str], pairs: set[str]) -> int:
             "without one, so that nothing says which of them is predicted: give the pairs others"
         )
     return int((~table.id.isin(votes | pairs)).sum())
+
+
+def require_one_file(table: pd.DataFrame, data: Data) -> None:
+    """Raise a UserError if a predicted id is that of votes of several files.
+
+    The table of votes has such an id once: joining the files makes ID#2 of the second.
+    """
+    predicted, files_of = set(table.id), defaultdict[str, list[str]](list)
+    for raw, ids in ids_by_file(data):
+        for id_ in sorted(predicted.intersection(ids)):
+            files_of[id_].append(raw)
+    shared = {id_: files for id_, files in files_of.items() if len(files) > 1}
+    if shared:
+        some = ", ".join(list(shared)[:5]) + (", …" if len(shared) > 5 else "")
+        raise UserError(
+            f"teacher.predictions: expected ids that one file of votes alone has, found "
+            f"{len(shared)} ({some}) that several have: {next(iter(shared))} is in "
+            f"{' and in '.join(next(iter(shared.values())))}. Nothing says whose votes are "
+            "predicted: give the files of votes ids of their own, with a prefix for instance, and "
+            "write these in the predictions"
+        )
 
 
 def of_fold(table: pd.DataFrame, fold: int, ids: pd.Series) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.config.data import Data
@@ -16,6 +17,7 @@ from stages.config.paths import auxiliary
 from stages.votes.accounts import Prepared
 from stages.votes.battles import joined
 from stages.votes.labels import LABELS
+from stages.votes.prepared import read_battles
 from stages.votes.quarantine import set_aside
 from stages.votes.rows import TURNS
 from stages.votes.summary import agreement, describe, shares
@@ -62,6 +64,8 @@ def join(parts: Sequence[Prepared]) -> tuple[pyarrow.Table, pd.DataFrame, dict]:
     counts: Counter[str] = Counter()
     for part in parts:
         counts.update(part.counts)
+    before = pyarrow.concat_tables([part.battles for part in parts])["id"]
+    counts["ids_made_unique"] += pc.sum(pc.not_equal(before, battles["id"])).as_py() or 0
     quarantine = pd.concat([part.quarantine for part in parts], ignore_index=True)
     counts["in_several_files"] = _again([part.battles for part in parts]) if parts[1:] else 0
     found = shares(battles)
@@ -96,6 +100,16 @@ def tell_again(count: int) -> None:
             f"{count:,} votes of data.auxiliary are votes of another file, too, and count in "
             "training once more for each"
         )
+
+
+def ids_by_file(data: Data) -> list[tuple[str, list[str]]]:
+    """Each file of votes, with its votes' ids before `join` made them unique among all files."""
+    places = [auxiliary(f"file{place}") / BATTLES for place in range(len(data.auxiliary))]
+    others = [pq.read_table(place, columns=["id"])["id"].to_pylist() for place in places]
+    every = read_battles(["id"]).id.tolist()
+    own = every[: len(every) - sum(map(len, others))]  # these come first, and keep their ids
+    files = [data.raw, *(file.raw for file in data.auxiliary)]
+    return list(zip(files, [own, *others], strict=True))
 
 
 def tell(path: str, part: Prepared) -> None:

@@ -1,14 +1,24 @@
 """A teacher's files: what is refused, and in which words."""
 
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
 import pandas as pd
 import pytest
+import yaml
 
+from stages import auxiliary, predictions, prepare, split, teacher
+from stages.config import paths
 from stages.config.errors import UserError
 from stages.config.teacher import Pairs, Teacher
 from stages.distillation.pairs import beside, read_pairs
 from stages.distillation.soft_labels import count_unknown, of_fold, read_predictions
 from stages.votes.groups import find_groups
-from tests.support.raw import settings
+from stages.votes.labels import LABELS
+from tests.support.places import REPO
+from tests.support.raw import kaggle, settings
 
 
 def written(folder, **columns: list):
@@ -76,3 +86,66 @@ def test_a_pair_that_joins_a_held_out_prompt_to_another_is_left_out_of_that_fold
     assert beside(pairs, votes, 1).id.tolist() == ["none"]
     kept = beside(pairs, votes, 2)
     assert kept.id.tolist() == ["both", "none"] and kept.group.iloc[0] == votes.group[0]
+
+
+# With the votes that they are about
+
+
+class Taught:
+    """A folder in which the stages up to `teacher` run, on votes and predictions of a test."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        self.folder, self.patch = folder, monkeypatch
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DVC_ROOT", str(folder))
+
+    def votes(self, name: str, ids: Iterable[object], labels: tuple[str, ...] = LABELS) -> None:
+        rows = [kaggle(id_, labels[n % len(labels)]) for n, id_ in enumerate(ids)]
+        words = [f'["{name} asks {row["id"]} {n**3}"]' for n, row in enumerate(rows)]
+        pd.DataFrame(rows).assign(prompt=words).to_csv(name, index=False)
+
+    def predictions(self, ids: Iterable[object], says: tuple = (0.5, 0.3, 0.2), **more) -> None:
+        table = pd.DataFrame({"id": list(ids)})
+        table.assign(**dict(zip(LABELS, says, strict=True)), **more).to_csv("t.csv", index=False)
+
+    def run(self, *others: str, fold: int = 0) -> None:
+        """Every stage from the votes to the teacher."""
+        params = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+        params["data"] |= {"raw": "own.csv", "auxiliary": [{"raw": name} for name in others]}
+        params["teacher"] |= {"predictions": [{"raw": "t.csv"}]}
+        Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        for place in range(len(others)):
+            self._call(auxiliary.main, f"file{place}")
+        for stage in (prepare, split):
+            self._call(stage.main)
+        self._call(predictions.main, "file0")
+        Path("data/teacher").mkdir(exist_ok=True)
+        self._call(teacher.main, str(fold))
+
+    def _call(self, main: Callable[[], None], *arguments: str) -> None:
+        self.patch.setattr(sys, "argv", ["stage", *arguments])
+        main()
+
+
+@pytest.fixture
+def taught(tmp_path, monkeypatch) -> Taught:
+    return Taught(tmp_path, monkeypatch)
+
+
+def test_an_id_that_votes_of_two_files_have_is_refused(taught, capsys):
+    """The files have the same name, too: only their place tells whose votes they are."""
+    Path("more").mkdir()
+    taught.votes("own.csv", range(60))
+    taught.votes("more/own.csv", range(40, 70))
+    taught.predictions(range(58, 70))
+    with pytest.raises(SystemExit):
+        taught.run("more/own.csv")
+    told = capsys.readouterr().err
+    assert "found 2 (58, 59) that several have: 58 is in own.csv and in more/own.csv" in told
+    counts = json.loads(paths.PREPARE_METRICS.read_text(encoding="utf-8"))
+    assert counts["ids_made_unique"] == 20
+
+    taught.predictions(range(60, 70))
+    taught.run("more/own.csv")
+    lessons = pd.read_parquet(paths.teacher(0))
+    assert set(lessons.id) == {str(id_) for id_ in range(60, 70)}
