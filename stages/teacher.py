@@ -36,7 +36,7 @@ def _teach(fold: int, params: Params) -> None:
     """Import what looks for GPUs, and DVC, now that both are needed."""
     from stages.distillation.lessons import lessons, origin, tell
 
-    columns = ["id", "source", "weight", *TURNS, "system"]
+    columns = ["id", "source", "weight", "target_tie", *TURNS, "system"]
     battles = read_battles(columns).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
     table, counts = lessons(params.teacher, params.data, fold, battles)
     tell(fold, counts)

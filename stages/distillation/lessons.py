@@ -12,6 +12,7 @@ from stages.runs import revisions
 from stages.training import beside
 from stages.training.soft_targets import LESSON, SAYS
 from stages.votes.battles import unique
+from stages.votes.labels import FLOOR
 from stages.votes.rows import TURNS
 
 
@@ -22,8 +23,8 @@ def lessons(
 
     Args:
         data: the files of votes; an id may be that of votes of several.
-        battles: id, group, fold, source, weight, prompt, response_a, response_b (lists of turns)
-            and system of all votes in use.
+        battles: id, group, fold, source, weight, target_tie, prompt, response_a, response_b (lists
+            of turns) and system of all votes in use.
 
     Returns:
         LESSON, the turns missing where the id is a vote's; and counts of what is taught.
@@ -59,10 +60,32 @@ def lessons(
             f"found none for {len(both)} ids. Out-of-fold predictions hold, for a fold, only the "
             "votes that it does not train on"
         )
+    _tell_ties(says[there, -1], bool((battles.target_tie * (battles.fold >= 0)).any()))
     table = both.assign(**dict(zip(SAYS, says.T, strict=True)))
     table.loc[~is_pair, list(TURNS)] = None
     table.loc[is_pair, "id"] = _apart(table[is_pair], set(battles.id))
     return table[there].reset_index(drop=True), counts
+
+
+def _tell_ties(says: np.ndarray, voted: bool) -> None:
+    """Say where the teacher and the votes have different classes.
+
+    Args:
+        says: the probabilities of a tie: (n,).
+        voted: whether a vote of the folds is for a tie, so that training has that class.
+    """
+    gives = says.max() > FLOOR
+    if gives and not voted:
+        print(
+            f"teacher: no vote in use is for a tie; what it gives to ties, {says.mean():.1%} on "
+            "average, goes to A and B in halves"
+        )
+    if voted and not gives:
+        print(
+            f"teacher: expected that it knows ties, since votes are for them; found 0 for a tie in "
+            f"all {len(says):,} of its predictions, which draw those votes to A and B. Take a "
+            "teacher that knows ties, or leave ties out with `-S data.ties=drop`"
+        )
 
 
 def _apart(unvoted: pd.DataFrame, taken: set[str]) -> list[str]:

@@ -149,3 +149,20 @@ def test_an_id_that_votes_of_two_files_have_is_refused(taught, capsys):
     taught.run("more/own.csv")
     lessons = pd.read_parquet(paths.teacher(0))
     assert set(lessons.id) == {str(id_) for id_ in range(60, 70)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "says", "words"),
+    [
+        (LABELS[:2], (0.5, 0.3, 0.2), "what it gives to ties, 20.0% on average, goes to A and B"),
+        (LABELS, (0.6, 0.4, 0), "found 0 for a tie in all 30 of its predictions"),
+        (LABELS[:2], (0.6, 0.4, 0), None),
+        (LABELS, (0.5, 0.3, 0.2), None),
+    ],
+)
+def test_a_teacher_with_other_classes_than_the_votes_is_told(taught, labels, says, words, capsys):
+    taught.votes("own.csv", range(60), labels)
+    taught.predictions(range(60), says)
+    taught.run()
+    told = capsys.readouterr().out
+    assert words in told if words else "teacher: " not in told
