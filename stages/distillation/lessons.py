@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from stages.config.data import Data
-from stages.config.errors import UserError
 from stages.config.root import root
 from stages.config.teacher import Teacher
 from stages.distillation import experiment, pairs, soft_labels
@@ -45,6 +44,9 @@ def lessons(
         unknown = soft_labels.count_unknown(table, set(battles.id), set(given.id))
         soft_labels.tell_origin(table)
         says = soft_labels.of_fold(table, fold, both.id)
+        if np.isnan(says).all():
+            known = set(battles.id) | set(given.id)
+            raise soft_labels.none_for(teacher.predictions, table, fold, both.id, known)
     there = ~np.isnan(says).any(axis=1)
     counts = {
         "votes": int((there & ~is_pair).sum()),
@@ -54,12 +56,6 @@ def lessons(
         "pairs_of_a_held_out_prompt": len(given) - len(unvoted),
         "unknown_ids": unknown,
     }
-    if not there.any():
-        raise UserError(
-            f"teacher: expected predictions of votes that fold {fold} is trained on, or of pairs; "
-            f"found none for {len(both)} ids. Out-of-fold predictions hold, for a fold, only the "
-            "votes that it does not train on"
-        )
     _tell_ties(says[there, -1], bool((battles.target_tie * (battles.fold >= 0)).any()))
     table = both.assign(**dict(zip(SAYS, says.T, strict=True)))
     table.loc[~is_pair, list(TURNS)] = None
@@ -82,7 +78,7 @@ def _tell_ties(says: np.ndarray, voted: bool) -> None:
         )
     if voted and not gives:
         print(
-            f"teacher: expected that it knows ties, since votes are for them; found 0 for a tie in "
+            "teacher: expected that it knows ties, since votes are for them; found 0 for a tie in "
             f"all {len(says):,} of its predictions, which draw those votes to A and B. Take a "
             "teacher that knows ties, or leave ties out with `-S data.ties=drop`"
         )

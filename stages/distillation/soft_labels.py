@@ -10,6 +10,7 @@ import pandas as pd
 from stages.config.data import Data
 from stages.config.errors import UserError
 from stages.config.paths import lesson
+from stages.config.teacher import Predictions
 from stages.votes.files import read_rows
 from stages.votes.labels import LABELS
 from stages.votes.parts import ids_by_file
@@ -163,6 +164,40 @@ def of_fold(table: pd.DataFrame, fold: int, ids: pd.Series) -> np.ndarray:
             "folds: leave one of them out"
         )
     return mine.set_index("id").reindex(ids)[list(LABELS)].to_numpy(dtype=np.float64)
+
+
+def none_for(
+    files: list[Predictions], table: pd.DataFrame, fold: int, ids: pd.Series, known: set[str]
+) -> UserError:
+    """What to say of predictions that hold nothing of what a fold is trained on.
+
+    Args:
+        ids: of what the fold is trained on.
+        known: ids of all votes and pairs in use.
+    """
+    mine = table[table.fold.isna() | (table.fold == fold)]
+    if mine.empty:
+        others = ", ".join(map(str, sorted(table.fold.unique())))
+        why = (
+            f"All rows are for the students of other folds ({others}): add rows for fold {fold}, or "
+            "leave that fold out of split.folds, with split.of as it is dealt now"
+        )
+    elif mine.id.isin(known).any():
+        why = (
+            f"Fold {fold} holds out the votes that are predicted, or their prompts: out-of-fold "
+            "predictions do not teach. Predict what the fold is trained on"
+        )
+    else:
+        why = (
+            "No vote or pair in use has an id of theirs: write ids as data/prepared/battles.parquet"
+            " does (1, not 1.0), predict the votes of this run's data.raw, and see whether the "
+            "scale's `rows` leaves the predicted votes out"
+        )
+    return UserError(
+        f"{', '.join(file.raw for file in files)}: expected predictions of what fold {fold} is "
+        f"trained on, {len(ids):,} votes and pairs such as {ids.iloc[0]}; found none of these, but "
+        f"ids such as {table.id.iloc[0]}. {why}"
+    )
 
 
 def tell_origin(table: pd.DataFrame) -> None:

@@ -166,3 +166,29 @@ def test_a_teacher_with_other_classes_than_the_votes_is_told(taught, labels, say
     taught.run()
     told = capsys.readouterr().out
     assert words in told if words else "teacher: " not in told
+
+
+@pytest.mark.parametrize(
+    ("ids", "more", "words"),
+    [
+        ([f"x{id_}" for id_ in range(60)], {}, "ids such as x0. No vote or pair in use has an id"),
+        ([f"{id_}.0" for id_ in range(60)], {}, "ids such as 0.0. No vote or pair in use has"),
+        (range(60), {"fold": 1}, "All rows are for the students of other folds (1): add rows for"),
+        (None, {}, "holds out the votes that are predicted"),
+    ],
+)
+def test_predictions_of_nothing_that_a_fold_is_trained_on_are_refused(
+    taught, ids, more, words, capsys
+):
+    taught.votes("own.csv", range(60))
+    if ids is None:  # those that fold 0 holds out
+        taught.predictions(range(60))
+        taught.run()
+        folds = pd.read_parquet(paths.FOLDS)
+        ids = folds.id[folds.fold == 0]
+    taught.predictions(ids, **more)
+    with pytest.raises(SystemExit):
+        taught.run()
+    told = capsys.readouterr().err
+    assert told.startswith("error: t.csv: expected predictions of what fold 0 is trained on, 30 ")
+    assert words in told
