@@ -179,8 +179,8 @@ def none_for(
     if mine.empty:
         others = ", ".join(map(str, sorted(table.fold.unique())))
         why = (
-            f"All rows are for the students of other folds ({others}): add rows for fold {fold}, or "
-            "leave that fold out of split.folds, with split.of as it is dealt now"
+            f"All rows are for the students of other folds ({others}): add rows for fold {fold}, "
+            "or leave that fold out of split.folds, with split.of as it is dealt now"
         )
     elif mine.id.isin(known).any():
         why = (
