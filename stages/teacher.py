@@ -39,8 +39,9 @@ def _teach(fold: int, params: Params) -> None:
     columns = ["id", "source", "weight", "target_tie", *TURNS, "system"]
     battles = read_battles(columns).merge(pd.read_parquet(FOLDS), on="id", validate="1:1")
     table, counts = lessons(params.teacher, params.data, fold, battles)
-    tell(fold, counts)
-    _write(fold, table, counts | origin(params.teacher))
+    whose = origin(params.teacher, fold)
+    tell(fold, counts, whose)
+    _write(fold, table, counts | whose)
 
 
 def _write(fold: int, table: pd.DataFrame, facts: dict) -> None:

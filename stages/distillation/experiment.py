@@ -1,5 +1,6 @@
 """A finished run as a teacher: its own model of a fold never saw what that fold holds out."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -9,14 +10,13 @@ from tqdm.auto import tqdm
 
 from stages.config.errors import UserError
 from stages.config.params import load
-from stages.config.paths import FOLDS, PARAMS
+from stages.config.paths import FOLDS, PARAMS, teacher_facts
 from stages.config.root import root
 from stages.runs import revisions
 from stages.runs.model_folder import get_experiment
 from stages.votes.labels import LABELS, from_logits
 
 PART = 256  # battles that are predicted together
-UNCHECKED = "so that nothing shows whether it saw held-out votes of this fold"
 
 
 def predict(name: str, fold: int, folds: pd.DataFrame, battles: pd.DataFrame) -> np.ndarray:
@@ -43,8 +43,6 @@ def predict(name: str, fold: int, folds: pd.DataFrame, battles: pd.DataFrame) ->
         require_same_folds(name, pd.read_parquet(folder / FOLDS), folds)
         theirs = load(folder / PARAMS)
         require_model(name, theirs.split.folds, fold)
-        if theirs.teacher.predictions:
-            print(f"{name} was itself taught by files of predictions, {UNCHECKED}")
         from stages.runs.ensemble import Ensemble  # takes seconds, and a GPU
 
         model = Ensemble(folder, [fold])
@@ -55,6 +53,22 @@ def predict(name: str, fold: int, folds: pd.DataFrame, battles: pd.DataFrame) ->
         from_logits(orders.reshape(-1, model.classes)).reshape(orders.shape).mean(axis=0)
     )
     return np.pad(probabilities, ((0, 0), (0, len(LABELS) - model.classes)))
+
+
+def files_behind(commit: str, fold: int) -> list[str]:
+    """Files of predictions that taught a run, or its teacher, or that one's, and so on.
+
+    Every run in this chain has been checked to have its student's folds, so that none of their
+    models of a fold saw what it holds out. What a file's model saw, nothing shows.
+    """
+    with tempfile.TemporaryDirectory(prefix="teacher-") as temporary:
+        folder = Path(temporary)
+        revisions.get(commit, [PARAMS], folder, root())
+        if not load(folder / PARAMS).teacher.teaches:
+            return []
+        revisions.get(commit, [teacher_facts(fold)], folder, root())
+        facts = json.loads((folder / teacher_facts(fold)).read_text(encoding="utf-8"))
+    return facts.get("predictions") or facts.get("files_behind", [])
 
 
 def require_model(name: str, trained: list[int], fold: int) -> None:

@@ -89,15 +89,23 @@ def _apart(unvoted: pd.DataFrame, taken: set[str]) -> list[str]:
     return [unique(name, taken) for name in unvoted.source + "/" + unvoted.id]
 
 
-def origin(teacher: Teacher) -> dict[str, object]:
+def origin(teacher: Teacher, fold: int) -> dict[str, object]:
     """Who a teacher is, for the record: a run's name may be another commit's by now."""
     if teacher.run is None:
         return {"predictions": [file.raw for file in teacher.predictions]}
-    return {"from": teacher.run, "commit": revisions.resolve(teacher.run, root())}
+    commit = revisions.resolve(teacher.run, root())
+    behind = experiment.files_behind(commit, fold)
+    return {"from": teacher.run, "commit": commit, "files_behind": behind}
 
 
-def tell(fold: int, counts: dict[str, int]) -> None:
-    """Say in a line what a fold is taught."""
+def tell(fold: int, counts: dict, whose: dict) -> None:
+    """Say in a line what a fold is taught, and in another what nothing can check of its teacher."""
+    if files := whose.get("files_behind"):
+        print(
+            f"{whose['from']}, or a teacher of its own, was taught by files of predictions "
+            f"({', '.join(files)}), so that nothing shows whether it saw held-out votes of fold "
+            f"{fold}"
+        )
     beside_these = [f"{counts[name]:,} {words}" for name, words in BESIDE.items() if counts[name]]
     print("; ".join([f"fold {fold}: {counts['votes']:,} votes are taught", *beside_these]))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import evaluate, prepare, split, teacher, train, weights
+from stages import evaluate, predictions, prepare, split, teacher, train, weights
 from stages import pairs as pairs_of
 from stages.config import paths
 from stages.config.errors import UserError
@@ -166,6 +166,25 @@ def test_a_run_that_is_verified_finds_its_teacher(first, tmp_path):
     name = "models/fold-1/adapter_model.safetensors"
     first.dvc("checkout", "--force", "train")
     assert (found / name).read_bytes() == (first.path / name).read_bytes()
+
+
+def test_files_that_taught_a_teacher_or_its_teacher_are_told(first, capsys):
+    """The teacher of fold 0 is a run that a file taught; and then a run that this one taught."""
+    write_files(first)
+    try:
+        first.set_params(teacher={"from": None, "predictions": [{"raw": "teacher.csv"}]})
+        first.call(predictions.main, "file0")
+        for teaches in ("a file", "its student", "the student's student"):
+            for fold in FOLDS:
+                first.teach(fold)
+            told = "or a teacher of its own, was taught by files of predictions (teacher.csv)"
+            assert (told in capsys.readouterr().out) == (teaches != "a file"), teaches
+            first.dvc("commit", "--force", "teacher")
+            first.commit(f"Taught by {teaches}")
+            first.set_params(teacher={"from": "HEAD", "predictions": []})
+    finally:
+        first.git("checkout", "-q", "first", "--", ".")
+        first.dvc("checkout", "--force", *STAGES)
 
 
 # Files
