@@ -6,7 +6,7 @@ from stages.config.params import load
 from stages.config.paths import PREPARE_METRICS, QUARANTINE
 from stages.votes.accounts import prepare
 from stages.votes.battles import write
-from stages.votes.parts import join, read_auxiliary, tell, tell_again
+from stages.votes.parts import join, read_auxiliary, tell
 from stages.votes.quarantine import set_aside
 
 
@@ -22,7 +22,6 @@ def main() -> None:
     write(battles)
     write_json(PREPARE_METRICS, metrics)
     tell(params.data.raw, own)
-    tell_again(metrics["in_several_files"])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,6 @@ from stages.votes.battles import joined
 from stages.votes.labels import LABELS
 from stages.votes.prepared import read_battles
 from stages.votes.quarantine import set_aside
-from stages.votes.rows import TURNS
 from stages.votes.summary import agreement, describe, shares
 
 BATTLES, QUARANTINE, COUNTS = "battles.parquet", "quarantine.csv", "counts.json"
@@ -67,7 +66,6 @@ def join(parts: Sequence[Prepared]) -> tuple[pyarrow.Table, pd.DataFrame, dict]:
     before = pyarrow.concat_tables([part.battles for part in parts])["id"]
     counts["ids_made_unique"] += pc.sum(pc.not_equal(before, battles["id"])).as_py() or 0
     quarantine = pd.concat([part.quarantine for part in parts], ignore_index=True)
-    counts["in_several_files"] = _again([part.battles for part in parts]) if parts[1:] else 0
     found = shares(battles)
     if missing := [name.upper() for name in LABELS[:2] if not found[name]]:
         raise UserError(
@@ -75,31 +73,6 @@ def join(parts: Sequence[Prepared]) -> tuple[pyarrow.Table, pd.DataFrame, dict]:
             f"{len(battles)}: bring more votes in data.raw, or see what data.labels says"
         )
     return battles, quarantine, {**counts, **describe(battles), "several_votes": agreement(battles)}
-
-
-def _again(tables: Sequence[pyarrow.Table]) -> int:
-    """How many votes are those of an earlier file: the same texts and the same label."""
-    seen: set[int] = set()
-    found = 0
-    for table in tables:
-        votes = list(_hashes(table))
-        found += sum(vote in seen for vote in votes)
-        seen.update(votes)
-    return found
-
-
-def _hashes(table: pyarrow.Table) -> Iterator[int]:
-    for batch in table.select([*TURNS, "label"]).to_batches(max_chunksize=10_000):
-        yield from (hash(repr(vote)) for vote in batch.to_pylist())
-
-
-def tell_again(count: int) -> None:
-    """Say that votes of data.auxiliary are those of another file."""
-    if count:
-        print(
-            f"{count:,} votes of data.auxiliary are votes of another file, too, and count in "
-            "training once more for each"
-        )
 
 
 def ids_by_file(data: Data) -> list[tuple[str, list[str]]]:
