@@ -6,7 +6,7 @@ from stages.config.params import load
 from stages.config.paths import PREPARE_METRICS, QUARANTINE
 from stages.votes.accounts import prepare
 from stages.votes.battles import write
-from stages.votes.parts import join, read_auxiliary, tell
+from stages.votes.parts import join, read_auxiliary, tell, tell_repeated
 from stages.votes.quarantine import set_aside
 
 
@@ -17,11 +17,14 @@ def main() -> None:
     own = prepare(params.data, params.data, params.seed)
     limit = params.data.max_quarantined
     set_aside(own.quarantine, own.counts["rows_in"], limit, QUARANTINE)
-    battles, quarantine, metrics = join([own, *read_auxiliary(params.data)])
+    parts = [own, *read_auxiliary(params.data)]
+    battles, quarantine, metrics = join(parts)
     quarantine.to_csv(QUARANTINE, index=False, encoding="utf-8")
     write(battles)
     write_json(PREPARE_METRICS, metrics)
     tell(params.data.raw, own)
+    if params.data.auxiliary:
+        tell_repeated(params.data.auxiliary, parts)
 
 
 if __name__ == "__main__":

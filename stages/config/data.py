@@ -1,9 +1,10 @@
 """The section `data` of params.yaml: files of votes, and how they are read."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
 
 from stages.config.errors import UserError
 
@@ -72,6 +73,18 @@ class Data(File):
     ties: Literal["keep", "drop"] = "keep"
     grades: dict[Positive, Annotated[float, Field(ge=0.5, le=1)]]  # of the better answer
     auxiliary: list[Auxiliary] = []
+
+    @field_validator("auxiliary")
+    @classmethod
+    def _each_once(cls, files: list[Auxiliary], given: ValidationInfo) -> list[Auxiliary]:
+        own = given.data.get("raw", "")  # missing if it was itself refused
+        paths = [Path(raw) for raw in (own, *(file.raw for file in files))]
+        if again := [path for place, path in enumerate(paths) if path in paths[:place]]:
+            raise ValueError(
+                f"expected other files than data.raw, and each once, found {again[0]} again: its "
+                "votes would be used twice; leave it out"
+            )
+        return files
 
 
 def by_key(files: Sequence[Listed], key: str) -> Listed:

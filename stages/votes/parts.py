@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stages.config.data import Data
+from stages.config.data import Auxiliary, Data
 from stages.config.errors import UserError
 from stages.config.json_files import write_json
 from stages.config.paths import auxiliary
@@ -19,7 +19,7 @@ from stages.votes.battles import joined
 from stages.votes.labels import LABELS
 from stages.votes.prepared import read_battles
 from stages.votes.quarantine import set_aside
-from stages.votes.summary import agreement, describe, shares
+from stages.votes.summary import agreement, describe, repeated, shares
 
 BATTLES, QUARANTINE, COUNTS = "battles.parquet", "quarantine.csv", "counts.json"
 
@@ -96,6 +96,24 @@ def tell(path: str, part: Prepared) -> None:
         f"{path} is taken for {part.layout}: {counts['rows_in']:,} rows, {counts['votes']:,} votes "
         f"({votes}){'; ' if beside else ''}{beside}"
     )
+
+
+def tell_repeated(files: Sequence[Auxiliary], parts: Sequence[Prepared]) -> None:
+    """Say in a line how many votes of a file an earlier one has, too; they are kept.
+
+    Args:
+        files: data.auxiliary.
+        parts: of data.raw and of these, in that order.
+    """
+    counts = repeated([part.battles for part in parts])
+    for file, part, count in zip(files, parts[1:], counts[1:], strict=True):
+        if count:
+            print(
+                f"{file.raw}: {count:,} of its {part.counts['votes']:,} votes stand in data.raw or "
+                "in an earlier file of data.auxiliary, too: the same vote on the same two answers "
+                "to the same prompt. All are used: if these are copies, and not votes of other "
+                "people, leave them out of one file"
+            )
 
 
 BESIDE = {  # what came of a file beside plain votes

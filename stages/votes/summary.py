@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from stages.votes.labels import LABELS, TARGETS
 from stages.votes.rows import TURNS
 
 BATCH = 2_000  # battles that are held as Python's objects at once
+Vote = tuple[bytes, tuple[float, ...]]  # a name for a pair, and what is said of it in one order
 
 
 def describe(battles: pyarrow.Table) -> dict:
@@ -53,10 +54,8 @@ def agreement(battles: pyarrow.Table) -> dict:
         are None if there are no such pairs.
     """
     found: dict[bytes, list[tuple[float, ...]]] = defaultdict(list)
-    for battle in _each(battles, *TURNS, *TARGETS):
-        key, mirrored = _pair(battle)
-        a, b, tie = (battle[name] for name in TARGETS)
-        found[key].append((b, a, tie) if mirrored else (a, b, tie))
+    for pair, target in _votes(battles):
+        found[pair].append(target)
     several = [np.array(votes) for votes in found.values() if len(votes) > 1]
     same = sum(votes.sum(axis=0) @ votes.sum(axis=0) - (votes**2).sum() for votes in several)
     couples = sum(len(votes) * (len(votes) - 1) for votes in several)
@@ -70,10 +69,31 @@ def agreement(battles: pyarrow.Table) -> dict:
     }
 
 
+def repeated(tables: Sequence[pyarrow.Table]) -> list[int]:
+    """How many votes of each table stand in an earlier one, too.
+
+    These are the same vote on the same pair of answers to one prompt, in whichever order it stands.
+    """
+    known: set[Vote] = set()
+    counts = []
+    for table in tables:
+        votes = list(_votes(table))
+        counts.append(sum(vote in known for vote in votes))
+        known.update(votes)
+    return counts
+
+
 def as_table(rows: pd.DataFrame) -> pyarrow.Table:
     """Turns and targets of a frame of battles, perhaps without ties, for `agreement`."""
     targets = {name: rows.get(name, 0.0) for name in TARGETS}
     return pyarrow.Table.from_pandas(rows[list(TURNS)].assign(**targets), preserve_index=False)
+
+
+def _votes(battles: pyarrow.Table) -> Iterator[Vote]:
+    for battle in _each(battles, *TURNS, *TARGETS):
+        pair, mirrored = _pair(battle)
+        a, b, tie = (battle[name] for name in TARGETS)
+        yield pair, (b, a, tie) if mirrored else (a, b, tie)
 
 
 def _pair(battle: dict) -> tuple[bytes, bool]:

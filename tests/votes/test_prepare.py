@@ -20,7 +20,7 @@ from stages.votes.labels import LABELS, TARGETS
 from stages.votes.parts import join
 from stages.votes.quarantine import check_quarantine
 from stages.votes.rows import TURNS, WINNERS
-from stages.votes.summary import agreement
+from stages.votes.summary import agreement, repeated
 from tests.support import forked
 from tests.support.places import REAL_VOTES, REPO
 from tests.support.raw import frame, kaggle, read, written
@@ -243,19 +243,38 @@ def test_several_files_are_joined_with_their_roles(tmp_path):
     pd.DataFrame(own).to_csv(tmp_path / "own.csv", index=False)
     (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, other)), encoding="utf-8")
     files = [{"raw": "other.jsonl", "weight": 0.5, "source": "elsewhere"}]
-    files.append({"raw": "own.csv", "training_only": False})
+    pd.DataFrame(own).to_csv(tmp_path / "copy.csv", index=False)
+    files.append({"raw": "copy.csv", "training_only": False})
     missing = run(tmp_path, raw="own.csv", auxiliary=files)
     assert missing.returncode == 1 and "data/auxiliary/file0 not found" in missing.stderr
     for key in ("file0", "file1"):
         done = run(tmp_path, "auxiliary", key, raw="own.csv", auxiliary=files)
         assert done.returncode == 0 and "is taken for" in done.stdout, done.stderr
-    assert run(tmp_path, raw="own.csv", auxiliary=files).returncode == 0
+    done = run(tmp_path, raw="own.csv", auxiliary=files)
+    assert done.returncode == 0 and "copy.csv: 6 of its 6 votes stand in data.raw" in done.stdout
+    assert "other.jsonl:" not in done.stdout
     battles = pd.read_parquet(tmp_path / "data/prepared/battles.parquet")
-    assert battles.source.tolist() == ["own"] * 6 + ["elsewhere"] * 8 + ["own"] * 6
+    assert battles.source.tolist() == ["own"] * 6 + ["elsewhere"] * 8 + ["copy"] * 6
     assert battles.weight.tolist() == [1.0] * 6 + [0.5] * 8 + [1.0] * 6
     assert battles.training_only.tolist() == [False] * 6 + [True] * 8 + [False] * 6
     assert battles.id.is_unique and battles.id[14] == "0#3"
     assert run(tmp_path, "auxiliary", "file2", raw="own.csv", auxiliary=files).returncode == 1
+
+
+def test_a_file_that_is_listed_twice_is_refused(tmp_path):
+    twice = [{"raw": "more.csv"}, {"raw": "./more.csv", "weight": 0.5}]
+    for raw, files in (("own.csv", twice), ("more.csv", twice[1:])):
+        done = run(tmp_path, raw=raw, auxiliary=files)
+        assert done.returncode == 1
+        assert "data.auxiliary: " in done.stderr and "found more.csv again" in done.stderr
+
+
+def test_a_vote_of_another_file_is_repeated_where_pair_and_vote_are_the_same(tmp_path):
+    mirrored = {"response_a": '["no"]', "response_b": '["yes"]'}
+    first = written(tmp_path, [kaggle(1), kaggle(2, "b"), kaggle(3, "tie")])
+    same = [kaggle(9, prompt='["question 1"]'), kaggle(8, prompt='["question 2"]', **mirrored)]
+    second = written(tmp_path, [*same, kaggle(3, "b"), kaggle(4)])
+    assert repeated([first.battles, second.battles]) == [0, 2]
 
 
 def test_a_list_of_raw_files_is_refused_with_the_way_out(tmp_path):
