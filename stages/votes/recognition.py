@@ -143,9 +143,11 @@ def _only(found: list[Found], sample: Sequence[Row], place: str) -> Found:
     fitting = [each for each in found if len(reasons[each.name]) <= len(sample) / 2]
     if not fitting:
         told = "\n".join(f"  {name}: {reasons[0]}" for name, reasons in reasons.items())
+        in_words = any(each.layout.votes is words for each in found)
+        advice = "Say in data.labels what the values mean" if in_words else "Mend these values"
         raise UserError(
             f"{place} has the columns of a layout, but its votes cannot be read:\n{told}\n"
-            "Say in data.labels what the values mean, or in data.columns which column is the label"
+            f"{advice}, or say in data.columns which column is the label"
         )
     if len(fitting) > 1:
         names = ", ".join(each.name for each in fitting)

@@ -308,6 +308,14 @@ def test_what_is_no_known_layout_is_refused_in_words(tmp_path, rows, settings, p
     assert all(part in str(error.value) for part in parts), error.value
 
 
+def test_labels_are_no_advice_for_a_grade_that_is_missing(tmp_path):
+    row = {"context": [ASK], "response1": "So.", "response2": "No.", "overall_preference": -2}
+    single = [{"score": -2}, {"score": None}]
+    with pytest.raises(UserError, match="individual_preference is None: expected 0, -1 ") as error:
+        written(tmp_path, [row | {"individual_preference": single}])
+    assert "data.labels" not in str(error.value) and "Mend these values" in str(error.value)
+
+
 def test_what_a_row_knows_beside_its_vote_is_kept(tmp_path):
     row = {"conversation_a": [{"role": "system", "content": "Be brief."}, *TALK, RED]}
     row |= {"conversation_b": [*TALK, GREEN], "question_id": "q7", "judge": "arena_user_3"}
