@@ -309,10 +309,9 @@ def test_what_is_no_known_layout_is_refused_in_words(tmp_path, rows, settings, p
 
 
 def test_labels_are_no_advice_for_a_grade_that_is_missing(tmp_path):
-    row = {"context": [ASK], "response1": "So.", "response2": "No.", "overall_preference": -2}
-    single = [{"score": -2}, {"score": None}]
-    with pytest.raises(UserError, match="individual_preference is None: expected 0, -1 ") as error:
-        written(tmp_path, [row | {"individual_preference": single}])
+    row = {"context": [ASK], "response1": "So.", "response2": "No.", "overall_preference": None}
+    with pytest.raises(UserError, match="overall_preference is None: expected 0, -1 ") as error:
+        written(tmp_path, [row | {"individual_preference": [{"score": None}]}])
     assert "data.labels" not in str(error.value) and "Mend these values" in str(error.value)
 
 
