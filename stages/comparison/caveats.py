@@ -1,6 +1,6 @@
 """What weakens a comparison without making it invalid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +18,7 @@ from stages.comparison.words import interval
 from stages.runs.finished import Result
 from stages.scoring.baselines import TITLES
 
+Both = tuple[Sequence[Result], Sequence[Result]]  # the seeds of two backbones
 TOKENS = 1.5  # tokenizers of two families differ by less on the same votes
 
 
@@ -39,7 +40,7 @@ def caveats(results: Sequence[Result], look: Look) -> list[str]:
     trained = [result for result in results if not result.members]
     for first, other in combinations(seeds_together(trained), 2):
         told += _other_params(first[0], other[0]) + _other_tokens(first[0], other[0])
-        told += _training_misleads(first, other) + _calibration_misleads(first, other)
+        told += _other_ranks(first, other)
     return told
 
 
@@ -67,14 +68,14 @@ def _beaten(results: Sequence[Result]) -> list[str]:
 
 def _other_params(first: Result, other: Result) -> list[str]:
     a, b = (_settings(run.params) for run in (first, other))
-    if a["train.select"] != b["train.select"]:  # only one of them reads train.inner
-        a, b = ({k: v for k, v in each.items() if k != "train.inner"} for each in (a, b))
-    changed = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    changed = {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+    if "train.select" in changed:  # of which only one reads train.inner
+        changed.discard("train.inner")
     if not changed:
         return []
     told = ", ".join(
         f"{key} is {_written(a.get(key, 'not set'))} and {_written(b.get(key, 'not set'))}"
-        for key in changed
+        for key in sorted(changed)
     )
     return [f"{first.name} and {other.name} were not trained alike: {told}"]
 
@@ -105,50 +106,46 @@ def _other_tokens(first: Result, other: Result) -> list[str]:
     ]
 
 
-def _training_misleads(first: Sequence[Result], other: Sequence[Result]) -> list[str]:
-    """Whether training losses rank two backbones otherwise than validation losses, over seeds."""
+def _other_ranks(first: Sequence[Result], other: Sequence[Result]) -> list[str]:
+    """Whether two backbones rank otherwise by another loss than that of the verdict, over seeds.
+
+    Training losses tell nothing. Calibrated, one that is too sure gains most.
+    """
     both = first, other
-    training = [float(np.mean([_final_training_loss(run) for run in runs])) for runs in both]
-    validation = _mean_losses(both, "log_loss")
-    if not _rank_otherwise(training, validation):
-        return []
-    names = (first[0].name, other[0].name)
-    return [
-        f"training loss and validation loss rank {_named(both)}: training "
-        f"{_both(names, training)}, out of fold {_both(names, validation)}; only the latter counts"
-    ]
+    judged = _means(both, lambda run: run.metrics["log_loss"])
+    training = _means(both, _final_training_loss)
+    calibrated = _means(both, lambda run: run.metrics["log_loss_calibrated"])
+    told = []
+    if _rank_otherwise(training, judged):
+        told.append(
+            f"training loss and validation loss rank {_named(both)}: training "
+            f"{_each(both, training)}, out of fold {_each(both, judged)}; only the latter counts"
+        )
+    if _rank_otherwise(judged, calibrated):
+        told.append(
+            f"log loss as trained and calibrated rank {_named(both)}: as trained "
+            f"{_each(both, judged)}, calibrated {_each(both, calibrated)}; the verdict is on the "
+            "former, and predictions are calibrated"
+        )
+    return told
 
 
-def _calibration_misleads(first: Sequence[Result], other: Sequence[Result]) -> list[str]:
-    """Whether two backbones rank otherwise calibrated, which one that is too sure gains by most."""
-    both = first, other
-    trained, calibrated = (_mean_losses(both, f"log_loss{end}") for end in ("", "_calibrated"))
-    if not _rank_otherwise(trained, calibrated):
-        return []
-    names = (first[0].name, other[0].name)
-    return [
-        f"log loss as trained and calibrated rank {_named(both)}: as trained "
-        f"{_both(names, trained)}, calibrated {_both(names, calibrated)}; the verdict is on the "
-        "former, and predictions are calibrated"
-    ]
-
-
-def _mean_losses(both: Sequence[Sequence[Result]], metric: str) -> list[float]:
-    return [float(np.mean([run.metrics[metric] for run in runs])) for runs in both]
+def _means(both: Both, loss: Callable[[Result], float]) -> list[float]:
+    return [float(np.mean([loss(run) for run in runs])) for runs in both]
 
 
 def _rank_otherwise(losses: list[float], others: list[float]) -> bool:
     return (losses[0] - losses[1]) * (others[0] - others[1]) < 0
 
 
-def _named(both: Sequence[Sequence[Result]]) -> str:
+def _named(both: Both) -> str:
     counts = [len(runs) for runs in both]
     seeds = f", means of {counts[0]} and {counts[1]} seeds" * (sum(counts) > 2)
     return f"{both[0][0].name} and {both[1][0].name} differently{seeds}"
 
 
-def _both(names: tuple[str, str], values: list[float]) -> str:
-    return " and ".join(f"{v:.4f} ({n})" for n, v in zip(names, values, strict=True))
+def _each(both: Both, losses: list[float]) -> str:
+    return " and ".join(f"{v:.4f} ({runs[0].name})" for runs, v in zip(both, losses, strict=True))
 
 
 def _final_training_loss(result: Result) -> float:

@@ -53,16 +53,14 @@ def check_members(runs: Sequence[str], baselines: Sequence[str]) -> None:
         )
 
 
-def blend_folder(
-    name: str | None, runs: Sequence[str], baselines: Sequence[str], weights: str
-) -> Path:
+def blend_folder(name: str | None, runs: Sequence[str], baselines: Sequence[str], how: How) -> Path:
     """Where a blend is written: below BLENDS, by default under its members' names and `fitted`.
 
     Raises:
         UserError: the name is none for a folder, or something else lies there.
     """
     short = [run[1][:8] if (run := MLFLOW_RUN.fullmatch(each)) else each for each in runs]
-    parts = [*short, *baselines, *(["fitted"] if weights == "fitted" else [])]
+    parts = [*short, *baselines, *(["fitted"] if how == "fitted" else [])]
     default = "-".join(re.sub(r"[^\w.]+", "-", each).strip("-.") for each in parts)
     name = name or default
     if len(name) > LONGEST or not re.fullmatch(r"\w[\w.+-]*", name):
