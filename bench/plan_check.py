@@ -35,6 +35,7 @@ class Measured:
         memory: GiB that it was limited to; None is all.
         max_tokens: where it is not the scale's.
         training, held_out: real tokens a second.
+        fp8: whether training's products were in FP8.
         tokens: of the whole training that was measured; else it was steps whose rows had been
             recorded before.
         peak: GiB; recomputed: layers.
@@ -50,10 +51,12 @@ class Measured:
     recomputed: int | None = None
     max_tokens: int | None = None
     tokens: float | None = None
+    fp8: bool = False
 
 
 MEASURED = [
     Measured("Llama-3.1-8B", "full", training=15_508, held_out=35_743, peak=42.7, recomputed=0),
+    Measured("Llama-3.1-8B", "full", training=21_670, held_out=36_357, peak=56.1, fp8=True),
     Measured("Gemma-2-9B", "full", training=11_591, held_out=28_127, peak=56.3, recomputed=0),
     Measured("Qwen2.5-7B", "full", training=16_873, held_out=37_930, peak=41.4, recomputed=0),
     Measured("Qwen3-8B", "full", training=14_512, held_out=32_258),
@@ -114,13 +117,14 @@ def expected(row: Measured) -> tuple[Plan, Speed]:
     kept = lengths(params.budget.max_tokens)
     plan = plan_for(found, params, device)
     span, batch = (kept**2).sum() / kept.sum() / 2, params.budget.batch_size * kept.mean()
-    return plan, reckon(found, device, plan, float(span), float(batch))
+    return plan, reckon(found, device, plan, float(span), float(batch), row.fp8)
 
 
 def params_of(row: Measured) -> Params:
     """params.yaml at its scale and objective."""
     raw = load().model_dump()
-    raw["train"]["objective"], raw["scale"] = row.objective, row.scale
+    raw["train"] |= {"objective": row.objective, "fp8": row.fp8}
+    raw["scale"] = row.scale
     if row.max_tokens:
         raw["scales"][row.scale]["max_tokens"] = row.max_tokens
     return Params.model_validate(raw)

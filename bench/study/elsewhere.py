@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.study import document, inner, tuned
+from bench.study import document, fp8, inner, tuned
 from bench.study.figures import both_intervals, judged, markdown, of_all_seeds
 from bench.study.restore import FOLDER, Restored, Votes, read_votes, restore
 from stages.comparison import paired
@@ -98,6 +98,8 @@ def rebuilt(votes: dict[str, Votes]) -> tuple[dict[str, str], list[dict]]:
             said, entries = settings(restored)
             blocks["tuned"] = said
             summary += [{"votes": TUNED} | e for e in entries]
+            blocks["fp8"], entries = fp8.table(FOLDER / "elsewhere" / "lmsys-fp8", restored)
+            summary += [{"votes": SETS[name]} | e for e in entries]
         if name in BESIDE:
             blocks[f"{name}-baselines"] = _baselines(own, votes[BESIDE[name]])
         blocks[f"{name}-verdict"] = verdict(restored, COMPARED[name])

@@ -107,6 +107,7 @@ class Train(Section):
     lora: Lora
     quantization: Quantization
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    fp8: StrictBool = False  # the base's products in training; see stages.model.fp8
     way: Literal["auto", "fast", "plain"] = "auto"  # through the backbone; see stages.training.way
     attention: Literal["auto", "eager", "sdpa", "flex_attention", "flash4"]
     compile: Literal["auto"] | bool  # the layers, by torch.compile

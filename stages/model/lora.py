@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.config.errors import UserError
+from stages.model import fp8
 
 
 def fuse(model: PeftModel) -> None:
@@ -53,6 +54,18 @@ def keep_dense(layer: nn.Module) -> None:
             module.dense = dequantize_4bit(weight.data, weight.quant_state)
 
 
+def keep_fp8(model: nn.Module) -> int:
+    """Keep the base's weights in FP8 as well, for the products of training; returns of how many.
+
+    They are those of adapted layers whose sizes the GPU's products take.
+    """
+    fit = [m for m in model.modules() if _is_fused(m) and fp8.fits(m.in_features, m.out_features)]
+    for module in fit:
+        weight = module.base_layer.weight
+        module.rounded = fp8.weight(_dense(weight.data, getattr(weight, "quant_state", None)))
+    return len(fit)
+
+
 def dense_bytes(layer: nn.Module, dtype: torch.dtype) -> int:
     """What `keep_dense` takes for a layer."""
     adapted = [m for m in layer.modules() if _is_fused(m)]
@@ -73,7 +86,8 @@ FUSED: dict[type[LoraLayer], type[LoraLayer]] = {}  # one class for all layers o
 
 def _fused(kind: type[LoraLayer]) -> type[LoraLayer]:
     if kind not in FUSED:
-        FUSED[kind] = type(f"Fused{kind.__name__}", (kind,), {"forward": adapted, "dense": None})
+        own = {"forward": adapted, "dense": None, "rounded": None}
+        FUSED[kind] = type(f"Fused{kind.__name__}", (kind,), own)
     return FUSED[kind]
 
 
@@ -82,11 +96,13 @@ def adapted(layer: LoraLayer, x: Tensor) -> Tensor:
     weight = layer.base_layer.weight
     dropout = layer.lora_dropout["default"]
     kept = layer.dense is not None
+    training = torch.is_grad_enabled() and x.dtype == torch.bfloat16
     return _Adapted.apply(
         x,
         None if isinstance(dropout, nn.Identity) else dropout(x),
         layer.dense if kept else weight.data,
         None if kept else getattr(weight, "quant_state", None),
+        layer.rounded if training else None,
         layer.base_layer.bias,
         layer.lora_A["default"].weight,
         layer.lora_B["default"].weight,
@@ -103,18 +119,23 @@ class _Adapted(torch.autograd.Function):
         dropped: Tensor | None,
         weight: Tensor,
         state: QuantState | None,
+        rounded: fp8.Weight | None,
         bias: Tensor | None,
         a: Tensor,
         b: Tensor,
         scaling: float,
     ) -> tuple[Tensor, Tensor]:
         low = _rows(x if dropped is None else dropped) @ a.to(x.dtype).T
-        out = product(_rows(x), _dense(weight, state), bias, low, b.to(x.dtype), scaling)
+        if rounded is None:
+            out = product(_rows(x), _dense(weight, state), bias, low, b.to(x.dtype), scaling)
+        else:
+            base = *fp8.rounded(_rows(x)), rounded.forward, rounded.forward_scale
+            out = fp8.product(*base, bias, low, b.to(x.dtype), scaling)
         return out.view(*x.shape[:-1], -1), low
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-        x, dropped, weight, ctx.state, _, a, b, ctx.scaling = inputs
+        x, dropped, weight, ctx.state, ctx.rounded, _, a, b, ctx.scaling = inputs
         ctx.separate, ctx.adapter = dropped is not None, a.dtype
         ctx.save_for_backward(dropped if ctx.separate else x, output[1], weight, a, b)
         ctx.mark_non_differentiable(output[1])
@@ -131,15 +152,17 @@ class _Adapted(torch.autograd.Function):
         if ctx.separate:
             grad_dropped = (grad_low @ a).view(x.shape)
         if ctx.needs_input_grad[0]:
-            dense = _dense(weight, ctx.state)
-            if ctx.separate:
-                grad_x = gradient @ dense
+            both = (None, None) if ctx.separate else (grad_low, a.T)
+            if ctx.rounded is None:
+                grad_x = product(gradient, _dense(weight, ctx.state).T, None, *both, 1.0)
             else:
-                grad_x = product(gradient, dense.T, None, grad_low, a.T, 1.0)
+                base = *fp8.rounded(gradient), ctx.rounded.backward, ctx.rounded.backward_scale
+                grad_x = fp8.product(*base, None, *both, 1.0)
             grad_x = grad_x.view(x.shape)
         return (
             grad_x,
             grad_dropped,
+            None,
             None,
             None,
             None,
@@ -151,18 +174,29 @@ class _Adapted(torch.autograd.Function):
 
 @torch.library.custom_op("backbones::product", mutates_args=())
 def product(
-    x: Tensor, weight: Tensor, bias: Tensor | None, low: Tensor, b: Tensor, scaling: float
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    low: Tensor | None,
+    b: Tensor | None,
+    scaling: float,
 ) -> Tensor:
-    """x Wᵀ + bias + scaling low bᵀ.
+    """x Wᵀ + bias + scaling low bᵀ, of which the last is left out without `low`.
 
-    The second product is added in place; the compiler, which cannot see into this, would copy.
+    It is added in place; the compiler, which cannot see into this, would copy.
     """
-    return F.linear(x, weight, bias).addmm_(low, b.T, alpha=scaling)
+    out = F.linear(x, weight, bias)
+    return out if low is None or b is None else out.addmm_(low, b.T, alpha=scaling)
 
 
 @product.register_fake
 def _(
-    x: Tensor, weight: Tensor, bias: Tensor | None, low: Tensor, b: Tensor, scaling: float
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    low: Tensor | None,
+    b: Tensor | None,
+    scaling: float,
 ) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 

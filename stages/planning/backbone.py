@@ -73,16 +73,17 @@ def look(params: Params, own: Votes, joined: list[Votes], device: Device, steps:
     told = obstacles.closed(here, params.checkpoint.source), obstacles.no_flash4(params, device)
     stops = [stop for stop, _ in told if stop]
     unknown = [unknown for _, unknown in told if unknown]
-    sizes, fit, fit_longer = None, None, None
+    sizes, fit, fit_longer, no_fp8 = None, None, None, obstacles.no_fp8(params, device)
     try:
         found = _candidate(here, params)
         if found is None:
             unknown.append(_no_configuration(here, params))
         else:
+            no_fp8 = no_fp8 or obstacles.fp8_beside_capping(params, found.config)
             sizes = shape(found)
             fit = fitted(sizes, params, device, load.lengths)
             fit_longer = _if_it_fits(sizes, twice_as_long(params), device, longer.lengths)
-            if steps and device.here and _short(fit.speed, params, load.lengths):
+            if steps and device.here and not no_fp8 and _short(fit.speed, params, load.lengths):
                 fit, fit_longer = _tried(found, params, load.lengths, fit, fit_longer)
     except NoShape as error:
         unknown.append(str(error))
@@ -90,6 +91,8 @@ def look(params: Params, own: Votes, joined: list[Votes], device: Device, steps:
         unknown.append(f"what a few steps of {here.name} would show: {error}")
     except UserError as error:
         stops.append(str(error))
+    if no_fp8:
+        stops.append(no_fp8)
     return Backbone(params, here, counter, load, longer, sizes, fit, fit_longer, stops, unknown)
 
 
@@ -149,7 +152,7 @@ def fitted(found: Shape, params: Params, device: Device, tokens: Lengths) -> Fit
     """
     plan = plan_for(found, params, device)
     batch = params.budget.batch_size * tokens.mean
-    return Fit(plan, reckon(found, device, plan, tokens.span, batch))
+    return Fit(plan, reckon(found, device, plan, tokens.span, batch, params.train.fp8))
 
 
 def _if_it_fits(found: Shape, params: Params, device: Device, tokens: Lengths) -> Fit | None:

@@ -14,6 +14,7 @@ from stages.training.memory import MARGIN, Plan, choose
 
 GIB = 2**30
 ADAPTER, ADAM = 8, 8  # bytes of a trained parameter and its gradient, and of its two moments
+FP8 = 2  # bytes of a weight in FP8, which is kept for both directions beside the quantised one
 CONTEXT = 0.5  # GiB that CUDA and its libraries take
 PROCESS = 1.2  # GiB that Python and its libraries take on a CPU
 EXACT = 4  # bytes of a weight where a gate computes in float32: on a CPU that is the peak
@@ -79,7 +80,7 @@ def records(device: Device, params: Params) -> bool:
 
 def shares(shape: Shape, params: Params, plan: Plan) -> dict[str, float]:
     """Bytes of what stands in memory, by what they are; the rest of the peak are activations."""
-    narrow, wide = widths(params.train)
+    narrow, wide = _widths(params)
     standing = {
         "matrices": shape.matrices * narrow,
         "other_weights": shape.rest * wide,
@@ -91,12 +92,18 @@ def shares(shape: Shape, params: Params, plan: Plan) -> dict[str, float]:
 
 def _standing(shape: Shape, params: Params, device: Device) -> float:
     """Bytes in use between steps, without the optimiser's moments."""
-    narrow, wide = widths(params.train)
+    narrow, wide = _widths(params)
     if not device.cuda:
         wide = _width(device)
     weights = shape.matrices * narrow + shape.rest * wide
     process = 0 if device.cuda else PROCESS * GIB + EXACT * (shape.matrices + shape.rest)
     return weights + ADAPTER * shape.trained + process
+
+
+def _widths(params: Params) -> tuple[float, float]:
+    """Bytes of a weight of the layers' matrices, and of the others."""
+    narrow, wide = widths(params.train)
+    return narrow + (FP8 if params.train.fp8 else 0), wide
 
 
 def _step(shape: Shape, device: Device, tokens: int, recomputed: int) -> float:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import httpx2
 from huggingface_hub import HfApi, errors
+from transformers import PreTrainedConfig
 
 from stages.config.params import Hub, Params
 from stages.config.root import state
+from stages.model.attention import soft_capped
 from stages.planning.checkpoint import Here
 from stages.planning.devices import Device
 from stages.planning.shape import Shape
@@ -67,6 +69,26 @@ def no_flash4(params: Params, device: Device) -> tuple[str | None, str | None]:
             f"{device.name}: set it to auto"
         ), None
     return None, "whether the package flash-attn-4 is installed where it will train"
+
+
+def no_fp8(params: Params, device: Device) -> str | None:
+    """Why a device has no products in FP8, where they were asked for."""
+    if not params.train.fp8 or device.hopper:
+        return None
+    return (
+        "train.fp8 is true, which needs a GPU of the H100's generation; the device is "
+        f"{device.name}: set it to false"
+    )
+
+
+def fp8_beside_capping(params: Params, config: PreTrainedConfig) -> str | None:
+    """Why a backbone's attention does not go with products in FP8, where they were asked for."""
+    if not params.train.fp8 or params.train.attention == "flash4" or not soft_capped(config):
+        return None
+    return (
+        f"train.fp8 is true, which the soft-capped attention of {config.model_type} does not go "
+        "with: set it to false, or train.attention to flash4"
+    )
 
 
 def full(shapes: list[tuple[Here, Shape]], folds: int, seeds: int) -> str | None:

@@ -3,7 +3,8 @@
 The time of a token is the sum of five parts, and a training has a sixth:
 
 - matrix products: 2 FLOPs a weight that a token meets in the forward pass, and as many in the
-  backward pass, since a frozen weight needs no gradient; at PRODUCTS of the device's peak;
+  backward pass, since a frozen weight needs no gradient; at PRODUCTS of the device's peak, in
+  training FP8 times as fast where they are in FP8;
 - attention: 4 FLOPs for each number of the queries and each token attended to, and 2.5 times that
   in the backward pass; at ATTENTION of the peak, and less where a head is wide;
 - what moves: each number that a layer keeps goes through memory some PASSES times, for norms,
@@ -27,7 +28,7 @@ from stages.planning.shape import Shape
 from stages.training.memory import Plan
 
 TERA = 1e12
-PRODUCTS = 0.64
+PRODUCTS, FP8 = 0.64, 1.6
 ATTENTION, WIDE_ATTENTION, WIDE_HEAD = 0.17, 0.08, 256
 PASSES = 5.4
 BACKWARD = 2.5  # times the forward pass, of attention
@@ -70,17 +71,20 @@ class Speed:
     how: str
 
 
-def reckon(shape: Shape, device: Device, plan: Plan, span: float, batch: float) -> Speed:
+def reckon(
+    shape: Shape, device: Device, plan: Plan, span: float, batch: float, fp8: bool = False
+) -> Speed:
     """The speed by calculation.
 
     Args:
         span: tokens that a token attends to, in the mean.
         batch: tokens of an optimiser step: no row of a training has more.
+        fp8: whether a training's products are in FP8.
     """
     row = min(plan.row_tokens, batch)
     forward = _forward(shape, device, plan.row_tokens * 2, span)
-    again = plan.recomputed / shape.layers * _forward(shape, device, row, span)
-    training = _training(shape, device, row, span) + again
+    again = plan.recomputed / shape.layers * _forward(shape, device, row, span, fp8)
+    training = _training(shape, device, row, span, fp8) + again
     train_slower, predict_slower = SLOWER[shape.way]
     return Speed(
         training=training * train_slower,
@@ -98,27 +102,28 @@ def start(cuda: bool) -> float:
     return START if cuda else START_ON_CPU
 
 
-def _training(shape: Shape, device: Device, row: float, span: float) -> float:
-    products, attention, moves, dense = _parts(shape, device, row, span)
+def _training(shape: Shape, device: Device, row: float, span: float, fp8: bool) -> float:
+    products, attention, moves, dense = _parts(shape, device, row, span, fp8)
     kernels = KERNELS * shape.layers / row
     return 2 * products + (1 + BACKWARD) * attention + moves + 2 * dense + kernels
 
 
-def _forward(shape: Shape, device: Device, row: float, span: float) -> float:
-    products, attention, moves, dense = _parts(shape, device, row, span)
+def _forward(shape: Shape, device: Device, row: float, span: float, fp8: bool = False) -> float:
+    products, attention, moves, dense = _parts(shape, device, row, span, fp8)
     kernels = FORWARD_KERNELS * shape.layers / row
     return products + attention + FORWARD * moves + dense + kernels
 
 
-def _parts(shape: Shape, device: Device, row: float, span: float) -> tuple[float, ...]:
+def _parts(shape: Shape, device: Device, row: float, span: float, fp8: bool) -> tuple[float, ...]:
     """Seconds a token: products and attention forward, what moves in training, de-quantising."""
     share = WIDE_ATTENTION if shape.head >= WIDE_HEAD else ATTENTION
     peak, bandwidth = device.tflops * TERA, device.bandwidth * TERA
+    dense = 0.0 if fp8 else DEQUANTISED  # weights in FP8 are kept
     return (
-        2 * shape.active / (PRODUCTS * peak),
+        2 * shape.active / (PRODUCTS * peak * (FP8 if fp8 else 1)),
         4 * span * shape.queries / (share * peak),
         PASSES * 2 * numbers(shape) * shape.layers / bandwidth,
-        DEQUANTISED * shape.matrices / row / bandwidth,
+        dense * shape.matrices / row / bandwidth,
     )
 
 

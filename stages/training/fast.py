@@ -15,8 +15,10 @@ from torch._inductor.exc import InductorError
 from stages.config.errors import UserError
 from stages.config.params import Params
 from stages.model import graphs
+from stages.model.attention import FLEX
 from stages.model.examples import Examples
 from stages.model.layers import compile_layers, plain_layers
+from stages.model.lora import keep_fp8
 from stages.model.passes import Compute
 from stages.model.stock import stacked_experts
 from stages.training import memory
@@ -30,6 +32,9 @@ def make_fast(
 ) -> tuple[Compute, memory.Plan, list[Gate]]:
     """Compile the model's layers, plan its memory and let its passes be recorded, where wanted.
 
+    Its products in FP8 come between: their weights are part of the memory, and recorded passes have
+    them.
+
     Args:
         tokens: of an epoch of the training.
 
@@ -38,9 +43,16 @@ def make_fast(
     """
     train, longest = params.train, params.budget.max_tokens
     if not compute.packed:
+        if train.fp8:
+            raise UserError(
+                "train.fp8 is true, but this backbone goes the plain way, which has no products in "
+                "FP8: set it to false"
+            )
         plan = memory.fit_plain(model, compute, train.gradient_checkpointing, longest)
         return replace(compute, token_budget=plan.row_tokens), plan, []
     passed = compile_if_wanted(model, few, compute, train.compile)
+    if train.fp8:
+        passed += round_products(model, few, compute)
     recording = records(model, train.cuda_graphs)
     plan = memory.fit(model, compute, train.gradient_checkpointing, longest, recording)
     compute = replace(compute, token_budget=plan.row_tokens)
@@ -110,6 +122,30 @@ def compile_if_wanted(
         print(f"layers are not compiled, which is slower: {cause}")
         plain_layers(model)
         return []
+
+
+def round_products(model: PeftModel, examples: Examples, compute: Compute) -> list[Gate]:
+    """Let training make its products in FP8; returns the gate that its gradient stays.
+
+    Raises:
+        GateFailed: it does not.
+        UserError: no layer of the model has such products, or its attention does not go with them.
+    """
+    if model.config._attn_implementation == FLEX:
+        raise UserError(
+            "train.fp8 is true, but this backbone's attention (soft-capped, or with sinks) is "
+            "FlexAttention's, whose layers PyTorch cannot compile with products in FP8: set it to "
+            "false, or train.attention to flash4"
+        )
+    with probing(model):
+        plain = one_pass(model, examples, compute)[1]
+        if not keep_fp8(model):
+            raise UserError(
+                "train.fp8 is true, but no adapted layer of this backbone has inputs and outputs "
+                "in multiples of 16, which products in FP8 need: set it to false"
+            )
+        difference = relative(one_pass(model, examples, compute)[1], plain)
+    return speed.FP8.require(difference)
 
 
 def records(model: PeftModel, wanted: bool | str) -> bool:

@@ -18,7 +18,7 @@ from stages.config.params import Params
 from stages.counting.features import count_features
 from stages.counting.offset import Offset, fold_offsets
 from stages.devices import processes
-from stages.model import flash4
+from stages.model import flash4, fp8
 from stages.model.examples import Examples, tokenize
 from stages.model.passes import Compute, compute_for
 from stages.model.prompts import Template, template_for
@@ -122,6 +122,8 @@ def _compute(params: Params, tokenizer: PreTrainedTokenizerBase, classes: int) -
     compute = compute_for(params, tokenizer, classes)
     if params.train.attention == "flash4":
         flash4.require(compute.dtype, compute.device)
+    if params.train.fp8:
+        fp8.require(compute.dtype, compute.device)
     return compute
 
 

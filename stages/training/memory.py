@@ -97,7 +97,8 @@ def keep_weights(model: PeftModel, compute: Compute, plan: Plan) -> Plan:
     """Keep the de-quantised weights of as many layers as there is room for."""
     measured = plan.limit or compute.device.type != "cpu"
     room = int(DENSE * plan.limit) - plan.peak if measured else ON_CPU
-    # FlexAttention fails where layers are compiled once more, as they are for these weights.
+    # With these weights FlexAttention's layers are compiled anew, where the number of heads is a
+    # variable to the compiler, as the weights' sizes are; its lowering in PyTorch 2.11 fails there.
     if sharded(model) or model.config._attn_implementation == FLEX:
         return plan
     kept, taken = 0, 0

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from bench.study import elsewhere
+from bench.study import elsewhere, fp8
 from bench.study.restore import read_votes, restore
+from stages.config.errors import UserError
 from tests.support.places import REAL_VOTES, REPO
 from tests.support.raw import frame, read
 from tests.support.shipped import STARTER, ship
@@ -57,6 +58,20 @@ def test_the_shipped_summary_has_every_run(restored):
     named = {entry["name"] for entry in entries}
     for run in SHIPPED.glob("*/*"):
         assert run.name.rstrip("0123456789").rstrip("-") in named
+
+
+def test_fp8_stands_beside_the_training_of_the_same_seed(tmp_path):
+    votes = frame(read(STARTER))
+    for seed in (1, 2):
+        ship(tmp_path / f"plain/gemma-sft-auto-j-{seed}", votes, "tiny-gemma", seed=seed)
+    ship(tmp_path / "fp8/gemma-sft-fp8-auto-j-2", votes, "tiny-gemma", seed=2)
+    others = restore(tmp_path / "plain", read_votes(tmp_path / "plain", STARTER))
+    said, (found,) = fp8.table(tmp_path / "fp8", others)
+    assert found["log_loss"] == found["log_loss_without_fp8"], "seed 2 has these very predictions"
+    assert "| gemma-sft-fp8-auto-j | 1 | " in said and said.endswith("| +0.0000 | +0.0000 |")
+    ship(tmp_path / "fp8/llama-sft-fp8-auto-j-1", votes, "tiny-llama", seed=1)
+    with pytest.raises(UserError, match="llama-sft-auto-j-1 is not beside it"):
+        fp8.table(tmp_path / "fp8", others)
 
 
 @pytest.mark.slow

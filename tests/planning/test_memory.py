@@ -16,7 +16,7 @@ from stages.planning.checkpoint import Here, find
 from stages.planning.devices import CARDS, GPUS, Device, device_for
 from stages.planning.memory import GIB, plan_for, shares
 from stages.planning.shape import NoShape, Shape, shape
-from stages.planning.speed import FORWARD_KERNELS, KERNELS, SHAPE, reckon
+from stages.planning.speed import FORWARD_KERNELS, FP8, KERNELS, SHAPE, reckon
 from stages.preflight.candidate import Candidate
 from stages.training.memory import Plan
 from tests.support.settings import raw_params
@@ -172,6 +172,14 @@ def test_the_speed_by_hand():
     dense = 2.5 * 1000 / 1000 / 1e12
     assert speed(matrices=1000) == pytest.approx((2 * dense, dense / 2))
     assert reckon(sized(), plan=plan, **params).shape == SHAPE * sized().layers
+
+
+def test_products_in_fp8_are_faster_in_training_and_need_no_de_quantising():
+    some, plan = sized(active=3e9, matrices=1000), Plan(1000, 0, 4)
+    plain, fp8 = (reckon(some, ROUND, plan, 50, 5000, wanted) for wanted in (False, True))
+    kernels = KERNELS * 4 / 1000
+    assert fp8.training == pytest.approx(4 * 3e9 / 64e12 / FP8 + kernels)
+    assert fp8.held_out == plain.held_out
 
 
 def test_rows_of_a_training_are_no_longer_than_a_batch():

@@ -12,6 +12,7 @@ import yaml
 from stages import plan
 from stages.pages.planning import write_plan
 from stages.planning import obstacles
+from stages.planning.memory import GIB
 from stages.planning.power import fold_effects
 from stages.planning.several import several
 from stages.planning.words import cases, text
@@ -312,6 +313,29 @@ def test_flash_attention_4_stops_what_cannot_have_it(run, device, status, capsys
         run(*wanted)
     plan = json.loads(Path("metrics/plan.json").read_text(encoding="utf-8"))
     assert [told[status] in each for each in plan[status]].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (["--device", "a100"], "needs a GPU of the H100's generation; the device is A100"),
+        (["--device", "h100", "--models", "gemma", "-S", "scale=full"], "attention of gemma2 does"),
+    ],
+)
+def test_fp8_stops_what_cannot_have_it(refused, wanted, told):
+    refused("-S", "train.fp8=true", *wanted)
+    plan = json.loads(Path("metrics/plan.json").read_text(encoding="utf-8"))
+    assert [told in each for each in plan["stops"]].count(True) == 1
+
+
+def test_fp8_takes_memory_and_saves_time_where_it_can_be_had(run):
+    wanted = ["--device", "h100", "--models", "llama", "-S", "scale=full"]
+    plans = run(*wanted)[0], run(*wanted, "-S", "train.fp8=true")[0]
+    plain, fp8 = (plan["backbones"][0] for plan in plans)
+    weights = 6.98e9 * 2 / GIB  # of the layers, two bytes each
+    assert fp8["memory"]["peak"] - plain["memory"]["peak"] == pytest.approx(weights, rel=0.01)
+    assert fp8["time"]["training"] < plain["time"]["training"]
+    assert fp8["time"]["held_out"] == plain["time"]["held_out"]
 
 
 def test_only_a_json_file_is_written_over(run, folder, capsys):

@@ -282,7 +282,7 @@ def test_a_failed_gate_says_its_value_and_the_likely_causes(setting):
 def test_every_gate_is_checked_and_says_what_its_failure_means_and_what_causes_it(setting):
     passed = setting.check() + built.TRAINED.outcomes(setting.model)
     kinds = [kind for phase in order.PHASES for kind in phase.kinds]
-    elsewhere = {"training_loss", "compiled", "recorded", "exact"}
+    elsewhere = {"training_loss", "compiled", "fp8", "recorded", "exact"}
     assert {gate.name for gate in passed} | elsewhere == {kind.name for kind in kinds}
     assert all(kind.means and kind.causes for kind in kinds)
 

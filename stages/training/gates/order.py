@@ -18,6 +18,7 @@ PHASES = (
     passes.FIRST,
     passes.PROBED,
     speed.COMPILED,
+    speed.FP8,
     speed.RECORDED,
     passes.LOSS,
     built.TRAINED,
