@@ -54,16 +54,18 @@ def keep_dense(layer: nn.Module) -> None:
             module.dense = dequantize_4bit(weight.data, weight.quant_state)
 
 
-def keep_fp8(model: nn.Module) -> int:
-    """Keep the base's weights in FP8 as well, for the products of training; returns of how many.
+def keep_fp8(model: nn.Module) -> tuple[int, int]:
+    """Keep the base's weights in FP8 as well, for the products of training.
 
-    They are those of adapted layers whose sizes the GPU's products take.
+    Returns:
+        Of how many adapted layers, whose sizes the GPU's products take; and how many there are.
     """
-    fit = [m for m in model.modules() if _is_fused(m) and fp8.fits(m.in_features, m.out_features)]
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
+    fit = [m for m in layers if _is_fused(m) and fp8.fits(m.in_features, m.out_features)]
     for module in fit:
         weight = module.base_layer.weight
         module.rounded = fp8.weight(_dense(weight.data, getattr(weight, "quant_state", None)))
-    return len(fit)
+    return len(fit), len(layers)
 
 
 def dense_bytes(layer: nn.Module, dtype: torch.dtype) -> int:

@@ -79,8 +79,8 @@ def look(params: Params, own: Votes, joined: list[Votes], device: Device, steps:
         if found is None:
             unknown.append(_no_configuration(here, params))
         else:
-            no_fp8 = no_fp8 or obstacles.fp8_beside_capping(params, found.config)
             sizes = shape(found)
+            no_fp8 = no_fp8 or obstacles.fp8_beside(params, found.config, sizes.way)
             fit = fitted(sizes, params, device, load.lengths)
             fit_longer = _if_it_fits(sizes, twice_as_long(params), device, longer.lengths)
             if steps and device.here and not no_fp8 and _short(fit.speed, params, load.lengths):

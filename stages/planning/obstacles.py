@@ -73,22 +73,35 @@ def no_flash4(params: Params, device: Device) -> tuple[str | None, str | None]:
 
 def no_fp8(params: Params, device: Device) -> str | None:
     """Why a device has no products in FP8, where they were asked for."""
-    if not params.train.fp8 or device.hopper:
+    train = params.train
+    if not train.fp8 or (device.hopper and train.dtype in ("auto", "bfloat16")):
         return None
     return (
-        "train.fp8 is true, which needs a GPU of the H100's generation; the device is "
-        f"{device.name}: set it to false"
+        "train.fp8 is true, which needs a GPU of the H100's generation and bfloat16; the device is "
+        f"{device.name}, and train.dtype {train.dtype}: set it to false"
     )
 
 
-def fp8_beside_capping(params: Params, config: PreTrainedConfig) -> str | None:
-    """Why a backbone's attention does not go with products in FP8, where they were asked for."""
-    if not params.train.fp8 or params.train.attention == "flash4" or not soft_capped(config):
+def fp8_beside(params: Params, config: PreTrainedConfig, way: str) -> str | None:
+    """Why a backbone does not go with products in FP8, where they were asked for.
+
+    Args:
+        way: of its shape.
+    """
+    train = params.train
+    if not train.fp8:
         return None
-    return (
-        f"train.fp8 is true, which the soft-capped attention of {config.model_type} does not go "
-        "with: set it to false, or train.attention to flash4"
-    )
+    if "plain" in (way, train.way):
+        return (
+            f"train.fp8 is true, but {config.model_type} goes the plain way, which has no products "
+            "in FP8: set it to false"
+        )
+    if soft_capped(config) and train.attention != "flash4":
+        return (
+            f"train.fp8 is true, which the soft-capped attention of {config.model_type} does not "
+            "go with: set it to false, or train.attention to flash4"
+        )
+    return None
 
 
 def full(shapes: list[tuple[Here, Shape]], folds: int, seeds: int) -> str | None:

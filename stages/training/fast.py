@@ -139,11 +139,13 @@ def round_products(model: PeftModel, examples: Examples, compute: Compute) -> li
         )
     with probing(model):
         plain = one_pass(model, examples, compute)[1]
-        if not keep_fp8(model):
+        kept, layers = keep_fp8(model)
+        if not kept:
             raise UserError(
                 "train.fp8 is true, but no adapted layer of this backbone has inputs and outputs "
                 "in multiples of 16, which products in FP8 need: set it to false"
             )
+        print(f"products in FP8 while training: those of {kept} of {layers} adapted layers")
         difference = relative(one_pass(model, examples, compute)[1], plain)
     return speed.FP8.require(difference)
 

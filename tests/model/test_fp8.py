@@ -77,7 +77,7 @@ def test_training_rounds_and_prediction_does_not(model):
     with probing(model):
         torch.manual_seed(0)
         plain, logits = gradients(model), class_logits(model, EXAMPLES, COMPUTE)
-        assert keep_fp8(model) == 14
+        assert keep_fp8(model) == (14, 14)
         torch.manual_seed(0)
         assert 0.01 < relative(gradients(model), plain) < 1
         assert torch.equal(class_logits(model, EXAMPLES, COMPUTE), logits)
@@ -93,12 +93,13 @@ def test_compiled_layers_round_as_plain_ones_do(model):
     torch._dynamo.reset()
 
 
-def test_a_gate_sees_a_scale_that_is_lost(tiny, battles, params, monkeypatch):
+def test_a_gate_sees_a_scale_that_is_lost(tiny, battles, params, monkeypatch, capsys):
     train = params.train.model_copy(update={"dtype": "bfloat16"})
     setting = Setting(tiny(), battles, params.model_copy(update={"train": train}))
     few = setting.model, setting.examples, setting.compute
     (gate,) = fast.round_products(*few)
     assert (gate.name, gate.passed) == ("fp8", True)
+    assert "in FP8 while training: those of 14 of 14 adapted layers" in capsys.readouterr().out
     sound = fp8.rounded
     monkeypatch.setattr(fp8, "rounded", lambda x: (sound(x)[0], torch.ones(len(x), 1)))
     for module in setting.model.modules():

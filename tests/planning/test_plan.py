@@ -318,7 +318,12 @@ def test_flash_attention_4_stops_what_cannot_have_it(run, device, status, capsys
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        (["--device", "a100"], "needs a GPU of the H100's generation; the device is A100"),
+        (
+            ["--device", "a100"],
+            "needs a GPU of the H100's generation and bfloat16; the device is A100",
+        ),
+        (["--device", "h100", "-S", "train.dtype=float16"], "and train.dtype float16"),
+        (["--device", "h100", "-S", "train.way=plain"], "llama goes the plain way"),
         (["--device", "h100", "--models", "gemma", "-S", "scale=full"], "attention of gemma2 does"),
     ],
 )
