@@ -152,7 +152,8 @@ def fitted(found: Shape, params: Params, device: Device, tokens: Lengths) -> Fit
     """
     plan = plan_for(found, params, device)
     batch = params.budget.batch_size * tokens.mean
-    return Fit(plan, reckon(found, device, plan, tokens.span, batch, params.train.fp8))
+    fp8 = params.train.fp8 and found.way == "fast"  # experts have no such products
+    return Fit(plan, reckon(found, device, plan, tokens.span, batch, fp8))
 
 
 def _if_it_fits(found: Shape, params: Params, device: Device, tokens: Lengths) -> Fit | None:

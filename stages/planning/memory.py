@@ -80,7 +80,7 @@ def records(device: Device, params: Params) -> bool:
 
 def shares(shape: Shape, params: Params, plan: Plan) -> dict[str, float]:
     """Bytes of what stands in memory, by what they are; the rest of the peak are activations."""
-    narrow, wide = _widths(params)
+    narrow, wide = _widths(params, shape)
     standing = {
         "matrices": shape.matrices * narrow,
         "other_weights": shape.rest * wide,
@@ -92,7 +92,7 @@ def shares(shape: Shape, params: Params, plan: Plan) -> dict[str, float]:
 
 def _standing(shape: Shape, params: Params, device: Device) -> float:
     """Bytes in use between steps, without the optimiser's moments."""
-    narrow, wide = _widths(params)
+    narrow, wide = _widths(params, shape)
     if not device.cuda:
         wide = _width(device)
     weights = shape.matrices * narrow + shape.rest * wide
@@ -100,10 +100,10 @@ def _standing(shape: Shape, params: Params, device: Device) -> float:
     return weights + ADAPTER * shape.trained + process
 
 
-def _widths(params: Params) -> tuple[float, float]:
-    """Bytes of a weight of the layers' matrices, and of the others."""
+def _widths(params: Params, shape: Shape) -> tuple[float, float]:
+    """Bytes of a weight of the layers' matrices, and of the others; experts have none in FP8."""
     narrow, wide = widths(params.train)
-    return narrow + (FP8 if params.train.fp8 else 0), wide
+    return narrow + (FP8 if params.train.fp8 and shape.way == "fast" else 0), wide
 
 
 def _step(shape: Shape, device: Device, tokens: int, recomputed: int) -> float:
