@@ -91,7 +91,7 @@ def main() -> None:
         training, held_out = rates(row, speed)
         known = "" if row.recomputed is None else f", found {row.recomputed}"
         print(
-            f"{row.name:16}{row.memory or GPUS['h100'].memory:5.0f}"
+            f"{row.name + ' FP8' * row.fp8:16}{row.memory or GPUS['h100'].memory:5.0f}"
             f"{told(training, row.training, ',.0f'):>23}"
             f"{told(held_out, row.held_out, ',.0f'):>25}"
             f"{told(plan.peak / GIB, row.peak, '.1f'):>20}"

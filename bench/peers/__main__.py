@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
+from stages.config.arguments import count
 from stages.config.errors import UserError, stage
 
 MODULES = {"trl": "bench.peers.sft_trl", "unsloth": "bench.peers.fast_unsloth"}
@@ -96,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", choices=["tiny", "full"], required=True)
     add("--attention", help="transformers' name of an implementation; the peer's if not given")
     add("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
-    add("--rows", type=int, help="rows of a pass; 3 packed ones of TRL, 4 examples of unsloth")
-    add("--rounds", type=int, default=3, help="counted ones; four steps come first to warm up")
-    add("--steps", type=int, default=3, help="optimiser steps of a round")
+    add("--rows", type=count, help="rows of a pass; 3 packed ones of TRL, 4 examples of unsloth")
+    add("--rounds", type=count, default=3, help="counted ones; four steps come first to warm up")
+    add("--steps", type=count, default=3, help="optimiser steps of a round")
     add("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
     return parser
 

@@ -1,7 +1,7 @@
 """What products in FP8 change: trainings with and without them, of the same seeds and votes.
 
 docs/results/elsewhere/lmsys-fp8 has a folder for each training with `train.fp8`. Its name without
-"-fp8" is that of a training which differs from it in nothing else.
+"-fp8" is that of a training whose other settings are the same.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from bench.study.figures import both_intervals, markdown
 from bench.study.restore import Restored, restore
 from stages.comparison import paired
+from stages.comparison.entries import train_of
 from stages.config.errors import UserError
 from stages.pages.tables import interval
 from stages.runs.finished import Result
@@ -44,11 +45,13 @@ def table(folder: Path, others: Restored) -> tuple[str, list[dict]]:
 
 
 def _other(run: Result, others: Restored) -> Result:
-    """The training that differs from one in FP8 in nothing else, its votes in the same order."""
+    """The training beside one in FP8, its votes in the same order."""
     name = run.name.replace(FP8, "")
     found = [other for other in others.runs if other.name == name]
     if not found:
         raise UserError(f"{run.name} was trained in FP8, and {name} is not beside it")
+    if train_of(run.params) | {"fp8": False} != train_of(found[0].params):
+        raise UserError(f"{run.name} and {name} were trained with other settings, too")
     if not found[0].rows.id.equals(run.rows.id):
         raise UserError(f"{run.name} and {name} have other votes, or these in another order")
     return found[0]

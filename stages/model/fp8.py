@@ -1,6 +1,6 @@
 """The frozen base's matrix products in FP8, in a training's passes alone, where it was asked for.
 
-An H100 computes them about twice as fast as those in bfloat16 (bench/THROUGHPUT.md), and they are
+An H100 computes them nearly twice as fast as those in bfloat16 (bench/THROUGHPUT.md), and they are
 most of a large backbone's time. Both factors are rounded to three bits (e4m3: Micikevicius et al.
 2022), each row scaled by its largest number. What the adapter adds, the gates on logits and every
 prediction stay in bfloat16.

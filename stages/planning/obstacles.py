@@ -96,10 +96,10 @@ def fp8_beside(params: Params, config: PreTrainedConfig, way: str) -> str | None
             f"train.fp8 is true, but {config.model_type} goes the plain way, which has no products "
             "in FP8: set it to false"
         )
-    if soft_capped(config) and train.attention != "flash4":
+    if soft_capped(config) and train.attention == "auto" and train.compile is not False:
         return (
             f"train.fp8 is true, which the soft-capped attention of {config.model_type} does not "
-            "go with: set it to false, or train.attention to flash4"
+            "go with: set it to false"
         )
     return None
 

@@ -93,6 +93,7 @@ def reckon(
         start=start(device.cuda),
         error=_error(shape, device),
         how="calculated from the rates of an H100"
+        + (f", with products in FP8 {FP8} times as fast in training" if fp8 else "")
         + ("" if device.cuda else ", which says little of a CPU"),
     )
 

@@ -135,7 +135,7 @@ def round_products(model: PeftModel, examples: Examples, compute: Compute) -> li
         raise UserError(
             "train.fp8 is true, but this backbone's attention (soft-capped, or with sinks) is "
             "FlexAttention's, whose layers PyTorch cannot compile with products in FP8: set it to "
-            "false, or train.attention to flash4"
+            "false"
         )
     with probing(model):
         plain = one_pass(model, examples, compute)[1]
@@ -146,8 +146,14 @@ def round_products(model: PeftModel, examples: Examples, compute: Compute) -> li
                 "in multiples of 16, which products in FP8 need: set it to false"
             )
         print(f"products in FP8 while training: those of {kept} of {layers} adapted layers")
-        difference = relative(one_pass(model, examples, compute)[1], plain)
-    return speed.FP8.require(difference)
+        try:
+            rounded = one_pass(model, examples, compute)[1]
+        except (TorchDynamoException, InductorError) as error:
+            cause = " ".join(str(error).splitlines()[:2])
+            raise UserError(
+                f"train.fp8 is true, but compiling fails with it: {cause}: set it to false"
+            ) from None
+    return speed.FP8.require(relative(rounded, plain))
 
 
 def records(model: PeftModel, wanted: bool | str) -> bool:

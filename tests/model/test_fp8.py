@@ -116,6 +116,10 @@ def test_a_way_or_sizes_without_such_products_are_refused(tiny, battles, params,
     plain = replace(setting.compute, way="plain")
     with pytest.raises(UserError, match=r"train\.fp8 is true, but .* the plain way"):
         fast.make_fast(setting.model, setting.examples, plain, wanted)
+    monkeypatch.setattr(fast, "keep_fp8", lambda _: (14, 14))
+    with pytest.raises(GateFailed, match="fp8: found 0, expected above 0"):
+        fast.round_products(setting.model, setting.examples, setting.compute)
+    monkeypatch.undo()
     monkeypatch.setattr(fp8, "fits", lambda *_: False)
     with pytest.raises(UserError, match=r"train\.fp8 is true, but no adapted layer"):
         fast.make_fast(setting.model, setting.examples, setting.compute, wanted)
@@ -125,7 +129,7 @@ def test_flex_attention_is_refused_with_it(tiny, battles, params):
     train = params.train.model_copy(update={"dtype": "bfloat16"})
     setting = Setting(tiny("gemma2"), battles, params.model_copy(update={"train": train}))
     setting.model.config._attn_implementation = FLEX
-    with pytest.raises(UserError, match=r"train\.fp8 is true, but .*soft-capped.*flash4"):
+    with pytest.raises(UserError, match=r"train\.fp8 is true, but .*soft-capped.*to false"):
         fast.round_products(setting.model, setting.examples, setting.compute)
 
 
@@ -138,7 +142,18 @@ def test_a_training_in_fp8_is_whole(tiny, battles, params, tmp_path, monkeypatch
     assert np.isfinite(found.predictions.filter(like="ab_")).all(axis=None)
 
 
-def test_layers_whose_sizes_have_no_such_product_stay_as_they_are():
+def test_layers_whose_sizes_have_no_such_product_stay_as_they_are(model, monkeypatch):
+    fits = fp8.fits
+    monkeypatch.setattr(fp8, "fits", lambda inputs, outputs: fits(inputs, outputs + 8))
+    assert keep_fp8(model) == (0, 14)
+    monkeypatch.setattr(fp8, "fits", lambda inputs, outputs: inputs == outputs)
+    kept, layers = keep_fp8(model)
+    assert 0 < kept < layers
+    rounded = [m for m in model.modules() if getattr(m, "rounded", None) is not None]
+    assert len(rounded) == kept and all(m.in_features == m.out_features for m in rounded)
+
+
+def test_sizes_are_multiples_of_16():
     assert fp8.fits(64, 192)
     assert not fp8.fits(64, 40)
     assert not fp8.fits(72, 64)
