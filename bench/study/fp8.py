@@ -6,16 +6,13 @@ docs/results/elsewhere/lmsys-fp8 has a folder for each training with `train.fp8`
 
 from pathlib import Path
 
-import numpy as np
-
 from bench.study.figures import both_intervals, markdown
-from bench.study.restore import Restored, restore
+from bench.study.restore import Restored, losses, restore
 from stages.comparison import paired
 from stages.comparison.entries import train_of
 from stages.config.errors import UserError
 from stages.pages.tables import interval
 from stages.runs.finished import Result
-from stages.scoring import scores
 
 FP8 = "-fp8"
 
@@ -32,13 +29,13 @@ def table(folder: Path, others: Restored) -> tuple[str, list[dict]]:
     """
     rows, entries = [], []
     for c in restore(folder, others.votes).combinations:
-        own = np.mean([_losses(run) for run in c.seeds], axis=0)
-        other = np.mean([_losses(_other(run, others)) for run in c.seeds], axis=0)
+        own = losses(c.seeds).mean(axis=0)
+        other = losses([_other(run, others) for run in c.seeds]).mean(axis=0)
         apart = both_intervals(own - other, paired.describe([c.seeds[0].rows]))
         told = (interval(*(over[k] for k in ("difference", "low", "high"))) for over in apart)
-        losses = {"log_loss": float(own.mean()), "log_loss_without_fp8": float(other.mean())}
-        rows.append((c.name, str(len(c.seeds)), *(f"{x:.4f}" for x in losses.values()), *told))
-        rounded = {name: round(value, 5) for name, value in losses.items()}
+        means = {"log_loss": float(own.mean()), "log_loss_without_fp8": float(other.mean())}
+        rows.append((c.name, str(len(c.seeds)), *(f"{x:.4f}" for x in means.values()), *told))
+        rounded = {name: round(value, 5) for name, value in means.items()}
         entries.append({"name": c.name, **rounded, "seeds": len(c.seeds)})
     header = ("trainings", "log loss", "without FP8", "difference", "the same over folds")
     return markdown(header, rows), entries
@@ -55,8 +52,3 @@ def _other(run: Result, others: Restored) -> Result:
     if not found[0].rows.id.equals(run.rows.id):
         raise UserError(f"{run.name} and {name} have other votes, or these in another order")
     return found[0]
-
-
-def _losses(run: Result) -> np.ndarray:
-    """(n,) log loss of each vote."""
-    return scores.example_losses(run.votes, run.probabilities("backbone"))
